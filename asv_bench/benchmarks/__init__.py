@@ -1,0 +1,1 @@
+"""Benchmarks of caffebn: one file per kernel family, and nets, loading and imports."""

@@ -1,0 +1,88 @@
+"""The command ``caffebn``: one verb a module, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import import_module
+from typing import Any
+
+import click
+
+from caffebn.cli import show
+from caffebn.errors import CaffebnError, CaffebnWarning, did_you_mean
+
+__all__ = ["main"]
+
+VERBS = {
+    "classify": "Say what is in pictures.",
+    "device": "Show what caffebn runs on here.",
+    "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
+    "time": "Time each layer of a net.",
+}
+"""The verbs and their lines in the list of ``caffebn --help``; a verb is the object `command` of the module
+of its name (with ``_`` for ``-``)."""
+
+
+class Failure(click.ClickException):
+    """A `CaffebnError`, shown as one clean message with exit code 1."""
+
+    def show(self, file: Any = None) -> None:
+        """Print the message on standard error."""
+        show.error(self.message)
+
+
+class Verbs(click.Group):
+    """The group of verbs; imports a verb's module only to run it or to show its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names of all verbs."""
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Load the module of the verb `name`."""
+        if name not in VERBS:
+            return None
+        return import_module(f"caffebn.cli.{name.replace('-', '_')}").command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb that the command line names; an unknown one gets the nearest known named."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f'there is no verb "{args[0]}"{did_you_mean(args[0], VERBS)}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs without loading them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; show warnings and errors of caffebn as messages."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", CaffebnWarning)
+            python_shows = warnings.showwarning
+
+            def showwarning(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+                if issubclass(category, CaffebnWarning):
+                    show.warning(str(message))
+                else:
+                    python_shows(message, category, *rest, **more)
+
+            warnings.showwarning = showwarning
+            try:
+                return super().invoke(ctx)
+            except CaffebnError as e:
+                if os.environ.get("CAFFEBN_DEBUG") == "1":
+                    raise
+                raise Failure(str(e)) from e
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="caffebn", prog_name="caffebn", message="%(prog)s %(version)s")
+def main() -> None:
+    """Run, time, check and port Caffe networks.
+
+    CAFFEBN_DEBUG=1 in the environment shows the Python traceback of an error.
+    """

@@ -1,0 +1,108 @@
+"""The one family of exceptions and warnings that caffebn raises.
+
+Every message is written for the person who has to act on it: where (file, line,
+column, layer, blob), what was expected, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+__all__ = [
+    "ArgumentError",
+    "CaffebnError",
+    "CaffebnWarning",
+    "FileError",
+    "FormatError",
+    "LevelError",
+    "MissingPackageError",
+    "NetError",
+    "ParseError",
+    "Where",
+    "WeightsError",
+    "did_you_mean",
+    "missing_package",
+]
+
+
+class Where(NamedTuple):
+    """A place in a text file: name of the file, line and column (both from 1)."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+class CaffebnError(Exception):
+    """Base class of every error that caffebn raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong and what to do about it.
+    where : Where, optional
+        The place in a text file; printed in front of the message.
+    """
+
+    def __init__(self, message: str, where: Where | None = None):
+        super().__init__(f"{where}: {message}" if where else message)
+        self.message = message
+        self.where = where
+
+
+class ParseError(CaffebnError, ValueError):
+    """A .prototxt text that is not in the text format, or not in the schema."""
+
+
+class FormatError(CaffebnError, ValueError):
+    """A binary file (.caffemodel, .binaryproto ...) that is damaged or hostile."""
+
+
+class NetError(CaffebnError, ValueError):
+    """A net that cannot be made: a layer's parameters, its blobs, their shapes."""
+
+
+class WeightsError(CaffebnError, ValueError):
+    """Weights that do not fit the net."""
+
+
+class ArgumentError(CaffebnError, ValueError):
+    """A call with an argument of the wrong shape, dtype, name or range."""
+
+
+class FileError(CaffebnError, OSError):
+    """A file that cannot be read or written."""
+
+
+class LevelError(CaffebnError, RuntimeError):
+    """An instruction-set level that this processor or this build lacks."""
+
+
+class MissingPackageError(CaffebnError, ImportError):
+    """An optional package that is not installed."""
+
+
+class CaffebnWarning(UserWarning):
+    """Something that works but is probably not what was meant."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``'; did you mean "x"?'`` for the nearest known word, or ``''``."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if not near:
+        folded = {k.lower(): k for k in known}
+        near = [folded[word.lower()]] if word.lower() in folded else []
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def missing_package(package: str, extra: str, purpose: str) -> MissingPackageError:
+    """Make the error for an optional package, saying how to install it."""
+    return MissingPackageError(
+        f'{purpose} needs the package "{package}": pip install "caffebn[{extra}]"'
+    )

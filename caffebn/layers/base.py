@@ -1,0 +1,278 @@
+"""What a layer is: set up once, reshaped when shapes change, run forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from types import ModuleType
+from typing import ClassVar
+
+import numpy as np
+
+from caffebn.blob import Blob
+from caffebn.errors import NetError, did_you_mean
+from caffebn.fillers import fill
+from caffebn.proto import Message
+
+__all__ = ["LAYERS", "Context", "Layer", "Workspace", "create", "layer", "ncs", "times"]
+
+
+class Workspace:
+    """Scratch memory that all layers of a net share: valid within one forward or backward of a layer."""
+
+    def __init__(self, dtype: np.dtype):
+        self._flat = np.empty(0, dtype)
+
+    def reserve(self, size: int) -> None:
+        """Make room for `size` elements; called in reshape."""
+        if size > self._flat.size:
+            self._flat = np.empty(size, self._flat.dtype)
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The scratch memory as an array of one axis."""
+        return self._flat
+
+
+@dataclass
+class Context:
+    """What a net hands to each of its layers."""
+
+    ops: ModuleType
+    phase: str
+    dtype: np.dtype
+    rng: np.random.Generator
+    workspace: Workspace
+
+
+class Layer:
+    """Base of all layer types.
+
+    A subclass says as data how many bottoms and tops it takes, whether a top may be the bottom
+    (`in_place`), and which values of its forward pass its backward pass reads (`reads`).  The net
+    sees to it that those values are still there, even when a later layer works in place on them; a
+    layer may therefore write its top over its bottom without a copy of its own.
+
+    Parameters
+    ----------
+    spec : Message
+        The LayerParameter; the layer owns it.
+    context : Context
+        Device, phase, dtype, random numbers and scratch memory of the net.
+
+    Attributes
+    ----------
+    param : Message
+        The type's own parameter message, e.g. BatchNormParameter, with its defaults.
+    blobs : list of Blob
+        Learnable and stored parameters.
+    param_propagate_down : list of bool
+        For each of `blobs`: whether backward has to add to its diff.
+    """
+
+    type: ClassVar[str] = ""
+    param_field: ClassVar[str] = ""
+    """Name of the field of LayerParameter that holds the type's own parameters."""
+
+    n_bottoms: ClassVar[int | tuple[int, int | None]] = 1
+    """Exact number of bottoms, or (least, most)."""
+    n_tops: ClassVar[int | tuple[int, int | None]] = 1
+    equal_tops: ClassVar[bool] = False
+    """As many tops as bottoms."""
+
+    in_place: ClassVar[bool] = False
+    """A top may be the bottom of the same position."""
+    shares_memory: ClassVar[bool] = False
+    """The tops are views of bottom 0."""
+    has_backward: ClassVar[bool] = True
+    default_loss_weight: ClassVar[float] = 0.0
+    """Weight of top 0 in the loss when the text says nothing; a layer with one makes its top when it has none."""
+
+    def __init__(self, spec: Message, context: Context):
+        self.spec = spec
+        self.name: str = spec.name
+        self.param: Message = getattr(spec, self.param_field) if self.param_field else spec
+        self.ops = context.ops
+        self.phase = context.phase
+        self.dtype = context.dtype
+        self.rng = context.rng
+        self.workspace = context.workspace
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+
+    # -- what a type writes ------------------------------------------------------------------------
+
+    @property
+    def reads(self) -> Iterable[str]:
+        """Which data the backward pass reads: "bottom", "top", both or none."""
+        return ("bottom",)
+
+    def allow_force_backward(self, bottom: int) -> bool:
+        """Whether `force_backward` may ask for the gradient of that bottom (False for labels)."""
+        return True
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Once: check the parameters, make `blobs`."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Whenever a bottom's shape has changed: shape the tops, size the scratch."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Fill the tops' data."""
+        raise NotImplementedError
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Overwrite the diffs of the bottoms asked for, add to those of the blobs asked for."""
+        raise NotImplementedError
+
+    def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        """Multiply-adds of one forward pass; 0 for layers that only move or activate."""
+        return 0
+
+    # -- help for writing one ----------------------------------------------------------------------
+
+    def error(self, message: str, field: str | None = None, index: int | None = None) -> NetError:
+        """Make an error that names the layer and points at a field (an element of it) of its parameters."""
+        where = None
+        for holder in (self.param, self.spec):
+            if where is None and field in holder.schema.fields:
+                where = holder.where_of(field, index)
+        return NetError(f'layer "{self.name}" ({self.type}): {message}', where or self.spec.where)
+
+    def shown(self, bottom: Sequence[Blob], index: int) -> str:
+        """Name and shape of a bottom, for messages: ``"data" (2x3x5)``."""
+        return f'"{self.spec.bottom[index]}" ({times(bottom[index].shape)})'
+
+    def check_equal_shapes(self, bottom: Sequence[Blob]) -> None:
+        """Refuse bottoms that are not all of one shape."""
+        for i, blob in enumerate(bottom):
+            if blob.shape != bottom[0].shape:
+                raise self.error(
+                    f"the bottoms must have one shape, found {self.shown(bottom, 0)} and {self.shown(bottom, i)}",
+                    "bottom",
+                    i,
+                )
+
+    def add_blob(self, shape: Sequence[int], filler: Message | None = None, value: float = 0.0) -> Blob:
+        """Append a parameter blob, filled by a FillerParameter or, without one, with `value`."""
+        blob = Blob(shape, self.dtype)
+        if filler is not None:
+            try:
+                fill(blob.data, filler, self.rng)
+            except NetError as e:
+                raise NetError(f'layer "{self.name}" ({self.type}): {e.message}', e.where or self.spec.where) from None
+        elif value:
+            blob.data[...] = value
+        self.blobs.append(blob)
+        self.param_propagate_down.append(True)
+        return blob
+
+    def scratch(self, shape: Sequence[int], dtype: np.dtype | type | None = None) -> np.ndarray:
+        """Make memory of this layer's own, zero at first, of the net's dtype by default; called in reshape."""
+        return np.zeros(shape, dtype or self.dtype)
+
+    def copy_data(self, source: Blob, target: Blob) -> None:
+        """Forward of the identity: nothing to do in place."""
+        if not target.shares_data_with(source):
+            self.ops.scale_copy(source.data, 1.0, target.data)
+
+    def copy_diff(self, source: Blob, target: Blob) -> None:
+        """Backward of the identity: nothing to do in place."""
+        if not target.shares_diff_with(source):
+            self.ops.scale_copy(source.diff, 1.0, target.diff)
+
+    def filler(self, field: str) -> Message:
+        """The FillerParameter in that field; the default one (constant 0) when absent."""
+        return getattr(self.param, field)
+
+    def axis(self, value: int, n_axes: int, field: str = "axis", end: bool = False) -> int:
+        """Count a negative axis from the end; refuse one that does not exist.
+
+        With `end` the axis just behind the last one is allowed.
+        """
+        index = value + n_axes if value < 0 else value
+        if not 0 <= index < n_axes + end:
+            raise self.error(f"{field} {value} does not exist: the bottom has {n_axes} axes", field)
+        return index
+
+
+LAYERS: dict[str, type[Layer]] = {}
+"""Layer class by Caffe's type string."""
+
+
+def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer]]:
+    """Class decorator: register a layer type.
+
+    Parameters
+    ----------
+    type_name : str
+        Caffe's exact type string, e.g. ``"BatchNorm"``.
+    param : str
+        Name of the field of LayerParameter with its parameters, e.g. ``"batch_norm_param"``.
+
+    Raises
+    ------
+    NetError
+        The type string is taken.
+    """
+
+    def register(cls: type[Layer]) -> type[Layer]:
+        if type_name in LAYERS:
+            raise NetError(f'layer type "{type_name}" is registered already, by {LAYERS[type_name].__qualname__}')
+        cls.type = type_name
+        cls.param_field = param
+        LAYERS[type_name] = cls
+        return cls
+
+    return register
+
+
+def create(spec: Message, context: Context) -> Layer:
+    """Make the layer that a LayerParameter describes.
+
+    Raises
+    ------
+    NetError
+        Unknown type, or wrong number of bottoms or tops.
+    """
+    cls = LAYERS.get(spec.type)
+    if cls is None:
+        raise NetError(
+            f'layer "{spec.name}": unknown layer type "{spec.type}"{did_you_mean(spec.type, LAYERS)} '
+            f"(known: {', '.join(sorted(LAYERS))})",
+            spec.where_of("type") or spec.where,
+        )
+    made = cls(spec, context)
+    _check_count(made, "bottom", cls.n_bottoms, len(spec.bottom))
+    tops = len(spec.top)
+    if not (tops == 0 and cls.default_loss_weight):
+        _check_count(made, "top", cls.n_tops, tops)
+    if cls.equal_tops and tops != len(spec.bottom):
+        raise made.error(f"needs as many tops as bottoms, found {len(spec.bottom)} bottoms and {tops} tops", "top")
+    return made
+
+
+def _check_count(made: Layer, what: str, expected: int | tuple[int, int | None], found: int) -> None:
+    least, most = expected if isinstance(expected, tuple) else (expected, expected)
+    if found >= least and (most is None or found <= most):
+        return
+    if most is None:
+        need = f"at least {least}"
+    elif least == most:
+        need = str(least)
+    else:
+        need = f"{least} to {most}"
+    raise made.error(f"needs {need} {what}{'' if need == '1' else 's'}, found {found}", what)
+
+
+def ncs(shape: Sequence[int], axis: int, n_axes: int = 1) -> tuple[int, int, int]:
+    """Sizes before, within and behind the axes ``[axis, axis + n_axes)``: the N, C, S of the computations."""
+    end = axis + n_axes
+    return prod(shape[:axis]), prod(shape[axis:end]), prod(shape[end:])
+
+
+def times(shape: Sequence[int]) -> str:
+    """Write a shape for people: ``2x3x4``."""
+    return "x".join(map(str, shape)) or "no axes"

@@ -1,0 +1,85 @@
+"""What all losses have in common: one value, a weight, a normaliser, labels without gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from caffebn.blob import Blob
+from caffebn.layers.base import Layer, ncs
+
+__all__ = ["LossLayer", "label_places", "normalizer"]
+
+
+class LossLayer(Layer):
+    """Base of the losses: bottoms with one first axis -> top 0, one value.
+
+    The top holds the loss itself; the loss weight (1 by default) is what the net puts into the top's
+    diff, and the backward pass multiplies by it.  Bottoms from `n_differentiable` on are labels: asking
+    for their gradient is an error.
+    """
+
+    n_bottoms = 2
+    n_tops = 1
+    default_loss_weight = 1.0
+    n_differentiable: ClassVar[int] = 1
+
+    def allow_force_backward(self, bottom: int) -> bool:
+        return bottom < self.n_differentiable
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        a, b = (blob.shape[:1] for blob in bottom[:2])
+        if a != b or not a:
+            raise self.error(
+                "the bottoms must have the same first axis, "
+                f"found {self.shown(bottom, 0)} and {self.shown(bottom, 1)}",
+                "bottom",
+                1,
+            )
+        top[0].reshape()
+
+    def refuse_label_gradient(self, propagate_down: Sequence[bool]) -> None:
+        """Raise when a gradient of a label is asked for."""
+        for i, wanted in enumerate(propagate_down):
+            if wanted and i >= self.n_differentiable:
+                raise self.error(
+                    f'the labels, "{self.spec.bottom[i]}", have no gradient: make them with layers that '
+                    "learn nothing, or write propagate_down: true propagate_down: false",
+                    "bottom",
+                    i,
+                )
+
+
+def label_places(layer: Layer, bottom: Sequence[Blob], axis: int) -> tuple[int, int, int]:
+    """Return the scores' shape, bottom 0, as (N, C, S) around the axis of the classes.
+
+    Raises
+    ------
+    NetError
+        The axis does not exist, or bottom 1 has not one label for each of the N * S places.
+    """
+    shape = bottom[0].shape
+    n, c, s = ncs(shape, layer.axis(axis, len(shape)))
+    if bottom[1].count != n * s:
+        raise layer.error(
+            f"expected {n * s} labels, one for each place of {layer.shown(bottom, 0)} outside the class axis {axis}, "
+            f"found {bottom[1].count} in {layer.shown(bottom, 1)}",
+            "bottom",
+            1,
+        )
+    return n, c, s
+
+
+def normalizer(mode: str, outer: int, inner: int, valid: float) -> float:
+    """Return what a loss is divided by, never less than 1.
+
+    Parameters
+    ----------
+    mode : str
+        FULL: all places, ``outer * inner``; VALID: the places not ignored; BATCH_SIZE: `outer`; NONE: 1.
+    outer, inner : int
+        Sizes before and behind the axis of the classes.
+    valid : float
+        Number of places that are not ignored.
+    """
+    return max(1.0, {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}[mode])

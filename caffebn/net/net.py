@@ -1,0 +1,814 @@
+"""Net: layers joined by blobs, with pycaffe's interface."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caffebn import ops, seeding
+from caffebn.blob import Blob, Memory
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, NetError, WeightsError, did_you_mean
+from caffebn.layers import Context, Layer, Workspace, create
+from caffebn.layers.base import times
+from caffebn.net.filter import filter_net
+from caffebn.net.plan import plan_kept
+from caffebn.net.splits import insert_splits
+from caffebn.proto import Message, binary, text, upgrade
+from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
+
+__all__ = ["TEST", "TRAIN", "Net", "set_mode_cpu", "set_mode_gpu"]
+
+TRAIN = 0
+"""The phase of training, as pycaffe numbers it."""
+TEST = 1
+"""The phase of testing."""
+
+_PHASES = {TRAIN: "TRAIN", TEST: "TEST", "TRAIN": "TRAIN", "TEST": "TEST"}
+_default_device = "cpu"
+
+Callback = Callable[[int], Any]
+
+
+def set_mode_cpu() -> None:
+    """Make nets that are made from now on run on the CPU (which they do anyway)."""
+    _set_mode("cpu")
+
+
+def set_mode_gpu() -> None:
+    """Make nets that are made from now on run on the GPU.
+
+    Raises
+    ------
+    CaffebnError
+        There is no GPU back end here; the message says why.
+    """
+    _set_mode("gpu")
+
+
+def _set_mode(device: str) -> None:
+    global _default_device
+    ops.get(device)
+    _default_device = device
+
+
+@dataclass
+class Parameter:
+    """One parameter blob of one layer: where it is, who owns it, how fast it learns.
+
+    Attributes
+    ----------
+    layer, index : int
+        The layer and the blob's position in it.
+    name : str
+        Name under which it is shared, or "".
+    owner : Parameter or None
+        The parameter whose memory this one looks at; None when it has its own.
+    lr_mult, decay_mult : float
+        Multipliers of the learning rate and of the weight decay.
+    """
+
+    layer: int
+    index: int
+    name: str
+    owner: Parameter | None
+    lr_mult: float
+    decay_mult: float
+
+
+class Net:
+    """A net made from a .prototxt, run forward and backward; pycaffe's ``Net``.
+
+    Parameters
+    ----------
+    model : path-like or Message
+        A .prototxt file, or a NetParameter.
+    *args
+        pycaffe's two ways of calling: ``Net(model, phase)`` and ``Net(model, weights, phase)``.
+    phase : {TRAIN, TEST}
+        Phase of the net; needed.
+    level : int
+        Level for the rules of NetState.
+    stages : sequence of str
+        Stages for the rules of NetState, added to those of the text.
+    weights : path-like
+        A .caffemodel or .caffemodel.h5 file; layers get their weights by name.
+    device : {"cpu", "reference"}
+        Where to compute; the default is that of `set_mode_cpu`.
+    dtype : {"float32", "float64"}
+        Type of all blobs.
+    strict : bool
+        Refuse unknown fields in the text, and weights whose layers do not all match.
+
+    Attributes
+    ----------
+    blobs : OrderedDict of Blob
+        By name, in the order in which layers make them.
+    params : OrderedDict of list of Blob
+        Parameter blobs by layer name, of the layers that have any.
+    layers : list of Layer
+        In order of execution, with the Split layers that the net puts in.
+    layer_dict : OrderedDict of Layer
+        By name.
+    inputs, outputs : list of str
+        Names of the tops of Input layers, and of the blobs that no layer reads (alphabetical).
+    top_names, bottom_names : OrderedDict of list of str
+        By layer name.
+    blob_loss_weights : OrderedDict of float
+        Weight in the loss, by blob name.
+    parameters : list of Parameter
+        Every parameter blob, in net order.
+    weights_report : Report or None
+        What the last `copy_from` did.
+
+    Raises
+    ------
+    ParseError, FileError
+        The text cannot be read.
+    NetError
+        The net cannot be made; the message names the layer and the place in the text.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Message,
+        *args: Any,
+        phase: int | str | None = None,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        dtype: str | type | np.dtype = np.float32,
+        strict: bool = False,
+    ):
+        weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
+        if isinstance(model, Message):
+            source = str(model.where.file) if model.where else "<message>"
+            definition = model.copy()
+        else:
+            source = str(model)
+            if not Path(model).exists():
+                raise FileError(f"{source}: there is no such file; a net is made from the path of a .prototxt")
+            definition = text.read(model, "NetParameter", strict=strict)
+        self.device = device or _default_device
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ArgumentError(f"dtype: expected float32 or float64, found {self.dtype}")
+
+        upgrade.net(definition, source)
+        state = definition.mutable("state")
+        state.phase = _PHASES[phase]
+        state.level = level
+        state.stage = [*state.stage, *stages]
+        definition = insert_splits(filter_net(definition, state))
+        self.name: str = definition.name
+        self.phase: str = state.phase
+        self._force_backward: bool = definition.force_backward
+        self._callbacks: dict[str, list[Callback]] = {
+            f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
+        }
+        self._connect(definition, source)
+        self._share_parameters()
+        self._plan_backward()
+        self._name_things()
+        self._plan_memory()
+        self.weights_report: Report | None = None
+        if weights is not None:
+            self.copy_from(weights, strict=strict)
+
+    @classmethod
+    def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
+        """Make a net from prototxt text; options as for `Net`."""
+        return cls(text.parse(definition, "NetParameter"), phase, **options)
+
+    # -- making ------------------------------------------------------------------------------------
+
+    def _connect(self, definition: Message, source: str) -> None:
+        """Make the layers and their blobs, each shaped as soon as its bottoms are."""
+        context = Context(ops.get(self.device), self.phase, self.dtype, seeding.generator(), Workspace(self.dtype))
+        self.layers: list[Layer] = []
+        self._blob_list: list[Blob] = []
+        self._blob_names: list[str] = []
+        self._bottom_ids: list[list[int]] = []
+        self._top_ids: list[list[int]] = []
+        self._bottoms: list[list[Blob]] = []
+        self._tops: list[list[Blob]] = []
+        self._loss_weights: list[list[float]] = []
+        self._seen_shapes: list[list[tuple[int, ...]]] = []
+        unread: dict[str, int] = {}  # latest version of each blob that no layer has read
+        makers: dict[str, str] = {}
+        names: set[str] = set()
+        for spec in definition.layer:
+            if not spec.has("phase"):
+                spec.phase = self.phase
+            if spec.name in names:
+                warnings.warn(
+                    f'{spec.where or source}: layer name "{spec.name}" is used twice; weights and layers are found by name',
+                    CaffebnWarning,
+                    stacklevel=4,
+                )
+            names.add(spec.name)
+            context.phase = spec.phase
+            layer = create(spec, context)
+            bottoms = [unread.pop(name) for name in spec.bottom]
+            tops = []
+            for j, name in enumerate(spec.top):
+                if j < len(spec.bottom) and spec.bottom[j] == name:
+                    if not layer.in_place:
+                        raise layer.error(f'cannot work in place: give it a top other than "{name}"', "top")
+                    tops.append(bottoms[j])
+                elif name in makers:
+                    raise layer.error(
+                        f'top "{name}" is made by layer "{makers[name]}" already; the same name is allowed only for '
+                        "a layer that works in place, at the same position among its bottoms", "top",
+                    )  # fmt: skip
+                else:
+                    makers[name] = layer.name
+                    tops.append(self._new_blob(name))
+                unread[name] = tops[-1]
+            if not tops and layer.default_loss_weight:
+                tops.append(self._new_blob("(automatic)"))
+            self.layers.append(layer)
+            self._bottom_ids.append(bottoms)
+            self._top_ids.append(tops)
+            self._bottoms.append([self._blob_list[b] for b in bottoms])
+            self._tops.append([self._blob_list[b] for b in tops])
+            self._seen_shapes.append([])
+            layer.setup(self._bottoms[-1], self._tops[-1])
+            self._loss_weights.append(_loss_weights(layer, len(tops)))
+            self._reshape_layer(len(self.layers) - 1)
+        self._output_ids = [unread[name] for name in sorted(unread)]
+
+    def _new_blob(self, name: str) -> int:
+        self._blob_list.append(Blob((0,), self.dtype))
+        self._blob_names.append(name)
+        return len(self._blob_list) - 1
+
+    def _reshape_layer(self, i: int) -> None:
+        bottoms, tops = self._bottoms[i], self._tops[i]
+        self.layers[i].reshape(bottoms, tops)
+        self._seen_shapes[i] = [b.shape for b in bottoms]
+        for top, weight in zip(tops, self._loss_weights[i], strict=True):
+            if weight:
+                top.diff[...] = weight
+
+    def _share_parameters(self) -> None:
+        """List all parameter blobs, and let those of one name look at one memory."""
+        self.parameters: list[Parameter] = []
+        owners: dict[str, Parameter] = {}
+        for i, layer in enumerate(self.layers):
+            for k, blob in enumerate(layer.blobs):
+                spec = layer.spec.param[k] if k < len(layer.spec.param) else Message("ParamSpec")
+                parameter = Parameter(i, k, spec.name, owners.get(spec.name), spec.lr_mult, spec.decay_mult)
+                self.parameters.append(parameter)
+                if parameter.owner:
+                    self._join(parameter, spec, blob)
+                elif spec.name:
+                    owners[spec.name] = parameter
+        learned = [p for p in self.parameters if p.owner is None]
+        total = sum(self._blob_of(p).count for p in learned)
+        data, diff = Memory(self.dtype, total), Memory(self.dtype, total)
+        offset = 0
+        for p in learned:
+            blob = self._blob_of(p)
+            blob.move_to(*(Memory(self.dtype, blob.count, flat, offset) for flat in (data, diff)))
+            offset += blob.count
+        for p in self.parameters:
+            if p.owner:
+                self._blob_of(p).share_data(self._blob_of(p.owner))
+                self._blob_of(p).share_diff(self._blob_of(p.owner))
+                p.lr_mult, p.decay_mult = p.owner.lr_mult, p.owner.decay_mult
+        self._flat_data, self._flat_diff = data, diff
+
+    def _join(self, parameter: Parameter, spec: Message, blob: Blob) -> None:
+        """Check that a parameter may share its owner's memory, and settle their multipliers."""
+        owner = parameter.owner
+        assert owner is not None  # for the type checker
+        layer, first = self.layers[parameter.layer], self.layers[owner.layer]
+        shared = self._blob_of(owner)
+        same = blob.count == shared.count if spec.share_mode == "PERMISSIVE" else blob.shape == shared.shape
+        if not same:
+            raise layer.error(
+                f'parameter "{spec.name}" is shared with layer "{first.name}": expected '
+                f"{times(shared.shape)}, found {times(blob.shape)}"
+                + ("" if spec.share_mode == "PERMISSIVE" else ' (share_mode: PERMISSIVE asks for the same count only)'),
+                "param",
+            )
+        first_spec = first.spec.param[owner.index]
+        for name in ("lr_mult", "decay_mult"):
+            if spec.has(name):
+                if not first_spec.has(name):
+                    setattr(owner, name, getattr(spec, name))
+                    setattr(first_spec, name, getattr(spec, name))
+                elif getattr(spec, name) != getattr(first_spec, name):
+                    raise layer.error(
+                        f'parameter "{spec.name}" is shared with layer "{first.name}", which states {name} '
+                        f"{getattr(first_spec, name):g}, here it is {getattr(spec, name):g}: state it once",
+                        "param",
+                    )
+
+    def _blob_of(self, parameter: Parameter) -> Blob:
+        return self.layers[parameter.layer].blobs[parameter.index]
+
+    def _plan_backward(self) -> None:
+        """Decide which layers take part in the backward pass, and which gradients they compute.
+
+        Upwards: a gradient is needed by what has learnable parameters below it.  Downwards: it is there only
+        below a loss.  `force_backward` asks for everything that layers can give.
+        """
+        n = len(self.layers)
+        blob_needs = [False] * len(self._blob_list)
+        self._need_backward = [False] * n
+        self._propagate_down: list[list[bool]] = []
+        for p in self.parameters:
+            self.layers[p.layer].param_propagate_down[p.index] = p.lr_mult != 0
+        for i, layer in enumerate(self.layers):
+            bottoms = self._bottom_ids[i]
+            stated = layer.spec.propagate_down
+            if stated and len(stated) != len(bottoms):
+                raise layer.error(
+                    f"propagate_down: expected one value for each of its {len(bottoms)} bottoms, found {len(stated)}",
+                    "propagate_down",
+                )
+            self._propagate_down.append(list(stated) or [blob_needs[b] for b in bottoms])
+            needs = any(blob_needs[b] for b in bottoms) or any(layer.param_propagate_down)
+            self._need_backward[i] = needs
+            for b in self._top_ids[i]:
+                blob_needs[b] = blob_needs[b] or needs
+
+        under_loss: set[int] = set()
+        skipped: set[int] = set()
+        for i in reversed(range(n)):
+            tops = self._top_ids[i]
+            contributes = any(self._loss_weights[i]) or any(b in under_loss for b in tops)
+            if not contributes or all(
+                b in skipped for b, w in zip(tops, self._loss_weights[i], strict=True) if w or b in under_loss
+            ):
+                self._need_backward[i] = False
+                self._propagate_down[i] = [False] * len(self._bottom_ids[i])
+            for j, b in enumerate(self._bottom_ids[i]):
+                if contributes:
+                    under_loss.add(b)
+                else:
+                    self._propagate_down[i][j] = False
+                if not self._propagate_down[i][j]:
+                    skipped.add(b)
+
+        if self._force_backward:
+            for i, layer in enumerate(self.layers):
+                self._need_backward[i] = True
+                self._propagate_down[i] = [
+                    down or layer.allow_force_backward(j) for j, down in enumerate(self._propagate_down[i])
+                ]
+                layer.param_propagate_down = [True] * len(layer.blobs)
+
+    def _name_things(self) -> None:
+        names, blobs = self._blob_names, self._blob_list
+        self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(names, blobs, strict=True))
+        self.layer_dict: OrderedDict[str, Layer] = OrderedDict((layer.name, layer) for layer in self.layers)
+        self.params: OrderedDict[str, list[Blob]] = OrderedDict(
+            (layer.name, layer.blobs) for layer in self.layers if layer.blobs
+        )
+        self.top_names: OrderedDict[str, list[str]] = OrderedDict(
+            (layer.name, [names[b] for b in ids]) for layer, ids in zip(self.layers, self._top_ids, strict=True)
+        )
+        self.bottom_names: OrderedDict[str, list[str]] = OrderedDict(
+            (layer.name, [names[b] for b in ids]) for layer, ids in zip(self.layers, self._bottom_ids, strict=True)
+        )
+        self.inputs: list[str] = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
+        self.outputs: list[str] = [names[b] for b in self._output_ids]
+        self.blob_loss_weights: OrderedDict[str, float] = OrderedDict((name, 0.0) for name in names)
+        for ids, weights in zip(self._top_ids, self._loss_weights, strict=True):
+            for b, weight in zip(ids, weights, strict=True):
+                self.blob_loss_weights[names[b]] = weight
+        self._layer_names = list(self.layer_dict)
+        self._index = {name: i for i, name in enumerate(self._layer_names)}
+
+    def _plan_memory(self) -> None:
+        """Prepare the copies of values that layers in place overwrite, and who reads them going backward."""
+        self._kept_before: dict[int, list[tuple[Blob, Blob]]] = {}
+        self._backward_tops = [list(tops) for tops in self._tops]
+        self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
+        for kept in plan_kept(
+            self.layers, self._bottom_ids, self._top_ids, self._need_backward, self._blob_names, self._output_ids
+        ):
+            blob = self._blob_list[kept.blob]
+            copy = Blob(blob.shape, self.dtype)
+            copy.share_diff(blob)
+            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy))
+            for i, j in kept.tops:
+                self._backward_tops[i][j] = copy
+            for i, j in kept.bottoms:
+                self._backward_bottoms[i][j] = copy
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def forward(
+        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+    ) -> dict[str, np.ndarray]:
+        """Run the layers from `start` to `end`, both included.
+
+        Parameters
+        ----------
+        blobs : sequence of str
+            Blobs to return, beside the outputs.
+        start, end : str
+            Names of layers; the first and the last by default.
+        **inputs : array-like
+            Values of all the input blobs, by name.
+
+        Returns
+        -------
+        dict of ndarray
+            The net's outputs, or with `end` that layer's tops, and `blobs`.  They are the blobs' own memory:
+            copy what has to outlast the next call.
+
+        Raises
+        ------
+        ArgumentError
+            Unknown names, or inputs of the wrong shape.
+        """
+        wanted = self._known_blobs(blobs)
+        first = self._layer_index(start) if start is not None else 0
+        last = self._layer_index(end) if end is not None else len(self.layers) - 1
+        names = self.top_names[end] if end is not None else self.outputs
+        if inputs:
+            self._fill(inputs, self.inputs, "input")
+        self._forward(first, last)
+        return {name: self.blobs[name].data for name in dict.fromkeys([*names, *wanted])}
+
+    def _forward(self, first: int, last: int) -> None:
+        before, after = self._callbacks["before_forward"], self._callbacks["after_forward"]
+        for i in range(first, last + 1):
+            for call in before:
+                call(i)
+            bottoms, tops = self._bottoms[i], self._tops[i]
+            if self._seen_shapes[i] != [b.shape for b in bottoms]:
+                self._reshape_layer(i)
+            if i in self._kept_before:
+                self._keep(i)
+            self.layers[i].forward(bottoms, tops)
+            for call in after:
+                call(i)
+
+    def _keep(self, i: int) -> None:
+        for blob, copy in self._kept_before[i]:
+            if copy.shape != blob.shape:
+                copy.reshape(*blob.shape)
+                copy.share_diff(blob)
+            self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
+
+    def backward(
+        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **top_diffs: Any
+    ) -> dict[str, np.ndarray]:
+        """Run the backward passes of the layers from `start` down to `end`, both included.
+
+        Parameters
+        ----------
+        diffs : sequence of str
+            Blobs whose diffs to return, beside those of the inputs.
+        start, end : str
+            Names of layers; the last and the first by default.
+        **top_diffs : array-like
+            Diffs of all the output blobs, by name.
+
+        Returns
+        -------
+        dict of ndarray
+            The diffs of the inputs, or with `end` of that layer's bottoms, and `diffs`.
+
+        Raises
+        ------
+        ArgumentError
+            Unknown names, or diffs of the wrong shape.
+        NetError
+            A layer without a gradient has to compute one.
+        """
+        wanted = self._known_blobs(diffs)
+        first = self._layer_index(start) if start is not None else len(self.layers) - 1
+        last = self._layer_index(end) if end is not None else 0
+        names = self.bottom_names[end] if end is not None else self.inputs
+        if top_diffs:
+            self._fill(top_diffs, self.outputs, "output", diff=True)
+        self._backward(first, last)
+        return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *wanted])}
+
+    def _backward(self, first: int, last: int) -> None:
+        before, after = self._callbacks["before_backward"], self._callbacks["after_backward"]
+        for i in range(first, last - 1, -1):
+            for call in before:
+                call(i)
+            if self._need_backward[i]:
+                layer, down = self.layers[i], self._propagate_down[i]
+                if layer.has_backward:
+                    layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])
+                elif any(down):
+                    raise layer.error("has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)")
+            for call in after:
+                call(i)
+
+    @property
+    def loss(self) -> float:
+        """Total loss of the last forward pass: each weighted top's sum times its weight."""
+        return sum(
+            weight * float(top.data.sum(dtype=np.float64))
+            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
+            for top, weight in zip(tops, weights, strict=True)
+            if weight
+        )
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run as many forward passes as the inputs need, cut into batches of the net's size.
+
+        Parameters
+        ----------
+        blobs : sequence of str
+            Blobs to return, beside the outputs.
+        **inputs : ndarray
+            All the inputs, of any number of items; the last batch is filled up with zeros.
+
+        Returns
+        -------
+        dict of ndarray
+            Outputs for every item.
+        """
+        self._check_names(inputs, self.inputs, "input")
+        count = _item_count(inputs)
+        collected: dict[str, list[np.ndarray]] = {}
+        for batch in self._batches(inputs):
+            for name, values in self.forward(blobs=blobs, **batch).items():
+                collected.setdefault(name, []).append(values.copy())
+        return {name: np.concatenate([np.atleast_1d(p) for p in parts])[:count] for name, parts in collected.items()}
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **values: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run forward and backward in batches.
+
+        Parameters
+        ----------
+        blobs, diffs : sequence of str
+            Blobs whose data, or diff, to return beside the outputs' and the inputs'.
+        **values : ndarray
+            All the inputs, and diffs of the outputs (by the output's name).
+
+        Returns
+        -------
+        outputs, diffs : dict of ndarray
+            For every item.
+        """
+        forward_values = {k: v for k, v in values.items() if k in self.inputs}
+        backward_values = {k: v for k, v in values.items() if k not in self.inputs}
+        self._check_names(forward_values, self.inputs, "input")
+        if backward_values:
+            self._check_names(backward_values, self.outputs, "output")
+        count = _item_count(forward_values)
+        all_outputs: dict[str, list[np.ndarray]] = {}
+        all_diffs: dict[str, list[np.ndarray]] = {}
+        backward_batches = self._batches(backward_values) if backward_values else None
+        for batch in self._batches(forward_values):
+            for name, array in self.forward(blobs=blobs, **batch).items():
+                all_outputs.setdefault(name, []).append(array.copy())
+            top_diffs = next(backward_batches, {}) if backward_batches else {}
+            for name, array in self.backward(diffs=diffs, **top_diffs).items():
+                all_diffs.setdefault(name, []).append(array.copy())
+        outputs, gradients = (
+            {name: np.concatenate([np.atleast_1d(p) for p in parts])[:count] for name, parts in collected.items()}
+            for collected in (all_outputs, all_diffs)
+        )
+        return outputs, gradients
+
+    def _batches(self, values: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        arrays = {name: np.asarray(value) for name, value in values.items()}
+        size = self.blobs[next(iter(arrays))].shape[0]
+        count = _item_count(arrays)
+        for begin in range(0, count, size):
+            batch = {}
+            for name, array in arrays.items():
+                part = array[begin : begin + size]
+                missing = size - len(part)
+                batch[name] = (
+                    np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+                )
+            yield batch
+
+    def reshape(self) -> None:
+        """Let every layer shape its tops anew, after inputs were reshaped; forward does so by itself."""
+        for i in range(len(self.layers)):
+            self._reshape_layer(i)
+
+    def clear_param_diffs(self) -> None:
+        """Set the gradients of all parameters to 0."""
+        if self._flat_diff.allocated:
+            self._flat_diff.flat[...] = 0
+
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Give a MemoryData layer, the net's first layer, its items.
+
+        Parameters
+        ----------
+        data : ndarray, shape (items, channels, height, width), float32, C order
+        labels : ndarray, shape (items,) or (items, 1, 1, 1), float32
+            The number of items is a multiple of the batch size.
+
+        Raises
+        ------
+        ArgumentError
+            The first layer is of another type, or the arrays do not fit it.
+        """
+        first = self.layers[0]
+        if first.type != "MemoryData":
+            raise ArgumentError(
+                f'set_input_arrays: the first layer has to be MemoryData, it is "{first.name}" ({first.type})'
+            )
+        first.reset(data, labels)
+
+    # -- callbacks ---------------------------------------------------------------------------------
+
+    def before_forward(self, call: Callback) -> None:
+        """Call `call(layer index)` before each layer's forward pass."""
+        self._callbacks["before_forward"].append(call)
+
+    def after_forward(self, call: Callback) -> None:
+        """Call `call(layer index)` after each layer's forward pass."""
+        self._callbacks["after_forward"].append(call)
+
+    def before_backward(self, call: Callback) -> None:
+        """Call `call(layer index)` before each layer's backward pass."""
+        self._callbacks["before_backward"].append(call)
+
+    def after_backward(self, call: Callback) -> None:
+        """Call `call(layer index)` after each layer's backward pass."""
+        self._callbacks["after_backward"].append(call)
+
+    # -- weights -----------------------------------------------------------------------------------
+
+    def copy_from(self, path: str | os.PathLike[str], strict: bool = False) -> Report:
+        """Copy weights from a .caffemodel or .caffemodel.h5 file, by layer name.
+
+        Parameters
+        ----------
+        path : path-like
+        strict : bool
+            Refuse a file that leaves parameters of the net without weights, or has weights for no layer of it.
+
+        Returns
+        -------
+        Report
+            What matched and what did not; also kept as `weights_report`.
+
+        Raises
+        ------
+        FileError, FormatError
+            The file cannot be read.
+        WeightsError
+            Weights do not fit; the net is as it was.
+        """
+        return self._take(path, read_weights(path), strict)
+
+    def load_hdf5(self, path: str | os.PathLike[str], strict: bool = False) -> Report:
+        """Copy weights from an HDF5 file of any name; otherwise as `copy_from`."""
+        return self._take(path, read_hdf5(path), strict)
+
+    def _take(self, path: str | os.PathLike[str], weights: dict[str, list], strict: bool) -> Report:
+        # HDF5 files store a shared parameter with its owner only: what is missing elsewhere is no fault
+        for p in self.parameters:
+            arrays = weights.get(self.layers[p.layer].name)
+            if p.owner and arrays is not None and str(path).endswith((".h5", ".hdf5")):
+                arrays += [None] * (p.index + 1 - len(arrays))
+                if arrays[p.index] is None:
+                    arrays[p.index] = self._blob_of(p).data
+        types = {layer.name: layer.type for layer in self.layers}
+        self.weights_report = copy_weights(self.params, types, weights, str(path), strict)
+        return self.weights_report
+
+    def share_with(self, other: Net) -> None:
+        """Look at the parameters of another net from now on: layers of the same name share their data.
+
+        Raises
+        ------
+        WeightsError
+            A layer of the same name has parameters of another number or shape.
+        """
+        for layer in other.layers:
+            own = self.layer_dict.get(layer.name)
+            if own is None:
+                continue
+            shapes, found = [b.shape for b in own.blobs], [b.shape for b in layer.blobs]
+            if shapes != found:
+                raise WeightsError(
+                    f'share_with: layer "{layer.name}" ({own.type}): expected parameters '
+                    f"{[times(s) for s in shapes]}, found {[times(s) for s in found]}"
+                )
+        for layer in other.layers:
+            own = self.layer_dict.get(layer.name)
+            if own is not None:
+                for blob, shared in zip(own.blobs, layer.blobs, strict=True):
+                    blob.share_data(shared)
+
+    def to_proto(self, diff: bool = False) -> Message:
+        """Return the net as a NetParameter with its weights, as `save` writes it.
+
+        Parameters
+        ----------
+        diff : bool
+            Store the gradients of the parameters, too.
+        """
+        net = Message("NetParameter", name=self.name)
+        net.layer = [layer.spec.copy() for layer in self.layers]
+        for layer, spec in zip(self.layers, net.layer, strict=True):
+            spec.clear("blobs")
+            blob_messages(spec, layer.blobs, diff)
+        return net
+
+    def save(self, path: str | os.PathLike[str], diff: bool = False) -> None:
+        """Write a .caffemodel that Caffe reads, whole or not at all.
+
+        Raises
+        ------
+        FileError
+            The file cannot be written; an old one is untouched.
+        """
+        binary.write(path, self.to_proto(diff))
+
+    def save_hdf5(self, path: str | os.PathLike[str], diff: bool = False) -> None:
+        """Write a .caffemodel.h5 that Caffe reads, whole or not at all."""
+        owned: dict[str, list[bool]] = {layer.name: [] for layer in self.layers}
+        for p in self.parameters:
+            owned[self.layers[p.layer].name].append(p.owner is None)
+        write_hdf5(path, {layer.name: layer.blobs for layer in self.layers}, owned, diff)
+
+    # -- small helpers -----------------------------------------------------------------------------
+
+    def _layer_index(self, name: str) -> int:
+        try:
+            return self._index[name]
+        except KeyError:
+            raise ArgumentError(f'there is no layer "{name}"{did_you_mean(name, self._index)}') from None
+
+    def _known_blobs(self, names: Sequence[str] | None) -> list[str]:
+        for name in names or ():
+            if name not in self.blobs:
+                raise ArgumentError(f'there is no blob "{name}"{did_you_mean(name, self.blobs)}')
+        return list(names or ())
+
+    def _check_names(self, given: dict[str, Any], expected: Sequence[str], what: str) -> None:
+        if set(given) != set(expected):
+            raise ArgumentError(
+                f"{what} blobs: expected {', '.join(expected) or 'none'}, found {', '.join(sorted(given)) or 'none'}"
+            )
+
+    def _fill(self, values: dict[str, Any], expected: Sequence[str], what: str, diff: bool = False) -> None:
+        self._check_names(values, expected, what)
+        for name, value in values.items():
+            blob, array = self.blobs[name], np.asarray(value)
+            if array.shape != blob.shape:
+                raise ArgumentError(
+                    f'{what} blob "{name}": expected shape {times(blob.shape)}, found {times(array.shape)}; to change '
+                    f"the shape call net.blobs[{name!r}].reshape(...) first"
+                )
+            (blob.diff if diff else blob.data)[...] = array
+
+    def __repr__(self) -> str:
+        return f'<Net "{self.name}" {self.phase} {len(self.layers)} layers on {self.device}>'
+
+
+def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages: Any) -> tuple:
+    """Tell pycaffe's calls apart: (phase[, level[, stages[, weights]]]) or (weights, phase)."""
+    if len(args) == 2 and isinstance(args[0], str | os.PathLike) and args[0] not in _PHASES:
+        weights, phase = args
+    elif args:
+        if phase is not None or len(args) > 4:
+            raise ArgumentError("Net takes (model, phase[, level[, stages[, weights]]]) or (model, weights, phase)")
+        phase, *rest = args
+        level, stages, weights = [*rest, *(level, stages, weights)[len(rest) :]]
+    if phase is None:
+        raise ArgumentError("Net needs a phase: caffebn.TRAIN or caffebn.TEST")
+    if phase not in _PHASES:
+        raise ArgumentError(f"phase: expected caffebn.TRAIN or caffebn.TEST, found {phase!r}")
+    return weights, phase, int(level), list(stages or ())
+
+
+def _loss_weights(layer: Layer, n_tops: int) -> list[float]:
+    """Weight of each top in the loss: as stated, or the type's default for the first."""
+    stated = layer.spec.loss_weight
+    if stated:
+        if len(stated) != n_tops:
+            raise layer.error(
+                f"loss_weight: expected one for each of its {n_tops} tops or none, found {len(stated)}", "loss_weight"
+            )
+        return list(stated)
+    return [layer.default_loss_weight if j == 0 else 0.0 for j in range(n_tops)]
+
+
+def _item_count(values: dict[str, np.ndarray]) -> int:
+    counts = {name: len(value) for name, value in values.items()}
+    if len(set(counts.values())) != 1:
+        raise ArgumentError(f"all arrays need the same number of items, found {counts}")
+    return next(iter(counts.values()))

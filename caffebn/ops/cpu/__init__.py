@@ -1,0 +1,88 @@
+"""Every computation on the processor: arguments are checked once, then a compiled kernel does the work."""
+
+from caffebn.ops.cpu.channel import (
+    affine,
+    channel_dot,
+    channel_sum,
+    inv_std,
+    moments,
+    normalize,
+    normalize_backward,
+    stored_statistics,
+    update_statistics,
+)
+from caffebn.ops.cpu.conv import conv_backward_data, conv_backward_weight, conv_forward, conv_scratch_size
+from caffebn.ops.cpu.copy import add_from, copy_from, copy_into
+from caffebn.ops.cpu.elementwise import (
+    axpy,
+    dropout,
+    fill,
+    maximum,
+    maximum_update,
+    multiply,
+    product_gradient,
+    relu,
+    relu_backward,
+    scale_copy,
+    select_gradient,
+    sigmoid,
+    sigmoid_backward,
+    tanh,
+    tanh_backward,
+    weighted_sum,
+)
+from caffebn.ops.cpu.gemm import gemm
+from caffebn.ops.cpu.lrn import lrn_across, lrn_across_backward, lrn_within, lrn_within_backward
+from caffebn.ops.cpu.pool import ave_pool, ave_pool_backward, max_pool, max_pool_backward
+from caffebn.ops.cpu.softmax import accuracy, softmax, softmax_backward, softmax_loss, softmax_loss_backward
+from caffebn.ops.geometry import ConvGeometry
+
+__all__ = [
+    "ConvGeometry",
+    "accuracy",
+    "add_from",
+    "affine",
+    "ave_pool",
+    "ave_pool_backward",
+    "axpy",
+    "channel_dot",
+    "channel_sum",
+    "conv_backward_data",
+    "conv_backward_weight",
+    "conv_forward",
+    "conv_scratch_size",
+    "copy_from",
+    "copy_into",
+    "dropout",
+    "fill",
+    "gemm",
+    "inv_std",
+    "lrn_across",
+    "lrn_across_backward",
+    "lrn_within",
+    "lrn_within_backward",
+    "max_pool",
+    "max_pool_backward",
+    "maximum",
+    "maximum_update",
+    "moments",
+    "multiply",
+    "normalize",
+    "normalize_backward",
+    "product_gradient",
+    "relu",
+    "relu_backward",
+    "scale_copy",
+    "select_gradient",
+    "sigmoid",
+    "sigmoid_backward",
+    "softmax",
+    "softmax_backward",
+    "softmax_loss",
+    "softmax_loss_backward",
+    "stored_statistics",
+    "tanh",
+    "tanh_backward",
+    "update_statistics",
+    "weighted_sum",
+]

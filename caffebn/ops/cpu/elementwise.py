@@ -1,0 +1,181 @@
+"""Maps of single elements; see ops/reference/elementwise.py for what is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffebn.ops import threads
+from caffebn.ops.cpu.checks import BYTE, INDEX, by_dtype, check, check_tensor
+from caffebn.ops.level import kernels
+
+__all__ = [
+    "axpy",
+    "dropout",
+    "fill",
+    "maximum",
+    "maximum_update",
+    "multiply",
+    "product_gradient",
+    "relu",
+    "relu_backward",
+    "scale_copy",
+    "select_gradient",
+    "sigmoid",
+    "sigmoid_backward",
+    "tanh",
+    "tanh_backward",
+    "weighted_sum",
+]
+
+_kernel = kernels("elementwise")
+_axpy = by_dtype(_kernel.axpy)
+_dropout = by_dtype(_kernel.dropout)
+_fill = by_dtype(_kernel.fill)
+_maximum = by_dtype(_kernel.maximum)
+_maximum_update = by_dtype(_kernel.maximum_update)
+_multiply = by_dtype(_kernel.multiply)
+_product_gradient = by_dtype(_kernel.product_gradient)
+_relu = by_dtype(_kernel.relu)
+_relu_backward = by_dtype(_kernel.relu_backward)
+_scale_copy = by_dtype(_kernel.scale_copy)
+_select_gradient = by_dtype(_kernel.select_gradient)
+_sigmoid = by_dtype(_kernel.sigmoid)
+_sigmoid_backward = by_dtype(_kernel.sigmoid_backward)
+_tanh = by_dtype(_kernel.tanh)
+_tanh_backward = by_dtype(_kernel.tanh_backward)
+_weighted_sum = by_dtype(_kernel.weighted_sum)
+
+# A call of the maths library takes about as long as reading so many elements
+_TRANSCENDENTAL = 16
+
+
+def relu(x: np.ndarray, y: np.ndarray, slope: float) -> None:
+    """Rectify; see the reference op."""
+    check_tensor("relu", x, "x")
+    check("relu", y, "y", x.shape, x.dtype, writable=True)
+    _relu[x.itemsize](_flat(x), _flat(y), slope, threads.for_work(x.size))
+
+
+def relu_backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray, slope: float) -> None:
+    """Compute the gradient of the rectifier; see the reference op."""
+    check_tensor("relu_backward", y, "y")
+    check("relu_backward", dy, "dy", y.shape, y.dtype)
+    check("relu_backward", dx, "dx", y.shape, y.dtype, writable=True)
+    _relu_backward[y.itemsize](_flat(y), _flat(dy), _flat(dx), slope, threads.for_work(y.size))
+
+
+def sigmoid(x: np.ndarray, y: np.ndarray) -> None:
+    """Compute the logistic function; see the reference op."""
+    check_tensor("sigmoid", x, "x")
+    check("sigmoid", y, "y", x.shape, x.dtype, writable=True)
+    _sigmoid[x.itemsize](_flat(x), _flat(y), threads.for_work(x.size * _TRANSCENDENTAL))
+
+
+def sigmoid_backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+    """Compute the gradient of the logistic function; see the reference op."""
+    check_tensor("sigmoid_backward", y, "y")
+    check("sigmoid_backward", dy, "dy", y.shape, y.dtype)
+    check("sigmoid_backward", dx, "dx", y.shape, y.dtype, writable=True)
+    _sigmoid_backward[y.itemsize](_flat(y), _flat(dy), _flat(dx), threads.for_work(y.size))
+
+
+def tanh(x: np.ndarray, y: np.ndarray) -> None:
+    """Compute the hyperbolic tangent; see the reference op."""
+    check_tensor("tanh", x, "x")
+    check("tanh", y, "y", x.shape, x.dtype, writable=True)
+    _tanh[x.itemsize](_flat(x), _flat(y), threads.for_work(x.size * _TRANSCENDENTAL))
+
+
+def tanh_backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+    """Compute the gradient of the hyperbolic tangent; see the reference op."""
+    check_tensor("tanh_backward", y, "y")
+    check("tanh_backward", dy, "dy", y.shape, y.dtype)
+    check("tanh_backward", dx, "dx", y.shape, y.dtype, writable=True)
+    _tanh_backward[y.itemsize](_flat(y), _flat(dy), _flat(dx), threads.for_work(y.size))
+
+
+def dropout(x: np.ndarray, mask: np.ndarray, scale: float, y: np.ndarray) -> None:
+    """Keep some elements, scaled; see the reference op."""
+    check_tensor("dropout", x, "x")
+    check("dropout", mask, "mask", x.shape, BYTE)
+    check("dropout", y, "y", x.shape, x.dtype, writable=True)
+    _dropout[x.itemsize](_flat(x), _flat(mask), scale, _flat(y), threads.for_work(x.size))
+
+
+def scale_copy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
+    """Copy, scaled; see the reference op."""
+    check_tensor("scale_copy", x, "x")
+    check("scale_copy", y, "y", x.shape, x.dtype, writable=True)
+    _scale_copy[x.itemsize](_flat(x), alpha, _flat(y), threads.for_work(x.size))
+
+
+def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
+    """Add a multiple; see the reference op."""
+    check_tensor("axpy", x, "x")
+    check("axpy", y, "y", x.shape, x.dtype, writable=True)
+    _axpy[x.itemsize](_flat(x), alpha, _flat(y), threads.for_work(x.size))
+
+
+def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray) -> None:
+    """Sum two, weighted; see the reference op."""
+    check_tensor("weighted_sum", a, "a")
+    check("weighted_sum", b, "b", a.shape, a.dtype)
+    check("weighted_sum", y, "y", a.shape, a.dtype, writable=True)
+    _weighted_sum[a.itemsize](_flat(a), alpha, _flat(b), beta, _flat(y), threads.for_work(a.size))
+
+
+def multiply(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
+    """Multiply two; see the reference op."""
+    check_tensor("multiply", a, "a")
+    check("multiply", b, "b", a.shape, a.dtype)
+    check("multiply", y, "y", a.shape, a.dtype, writable=True)
+    _multiply[a.itemsize](_flat(a), _flat(b), _flat(y), threads.for_work(a.size))
+
+
+def product_gradient(y: np.ndarray, x: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+    """Compute the gradient of a product by one factor; see the reference op."""
+    check_tensor("product_gradient", y, "y")
+    check("product_gradient", x, "x", y.shape, y.dtype)
+    check("product_gradient", dy, "dy", y.shape, y.dtype)
+    check("product_gradient", dx, "dx", y.shape, y.dtype, writable=True)
+    _product_gradient[y.itemsize](_flat(y), _flat(x), _flat(dy), _flat(dx), threads.for_work(y.size))
+
+
+def maximum(
+    a: np.ndarray, b: np.ndarray, index_a: int, index_b: int, y: np.ndarray, index: np.ndarray
+) -> None:
+    """Take the larger of two; see the reference op."""
+    check_tensor("maximum", a, "a")
+    check("maximum", b, "b", a.shape, a.dtype)
+    check("maximum", y, "y", a.shape, a.dtype, writable=True)
+    check("maximum", index, "index", a.shape, INDEX, writable=True)
+    _maximum[a.itemsize](
+        _flat(a), _flat(b), index_a, index_b, _flat(y), _flat(index), threads.for_work(a.size)
+    )
+
+
+def maximum_update(x: np.ndarray, index_x: int, y: np.ndarray, index: np.ndarray) -> None:
+    """Take one more input into a maximum; see the reference op."""
+    check_tensor("maximum_update", x, "x")
+    check("maximum_update", y, "y", x.shape, x.dtype, writable=True)
+    check("maximum_update", index, "index", x.shape, INDEX, writable=True)
+    _maximum_update[x.itemsize](_flat(x), index_x, _flat(y), _flat(index), threads.for_work(x.size))
+
+
+def select_gradient(index: np.ndarray, which: int, dy: np.ndarray, dx: np.ndarray) -> None:
+    """Compute the gradient of a maximum by one input; see the reference op."""
+    check_tensor("select_gradient", dy, "dy")
+    check("select_gradient", index, "index", dy.shape, INDEX)
+    check("select_gradient", dx, "dx", dy.shape, dy.dtype, writable=True)
+    _select_gradient[dy.itemsize](_flat(index), which, _flat(dy), _flat(dx), threads.for_work(dy.size))
+
+
+def fill(x: np.ndarray, value: float) -> None:
+    """Set every element; see the reference op."""
+    check_tensor("fill", x, "x", writable=True)
+    _fill[x.itemsize](_flat(x), value, threads.for_work(x.size))
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    """View a contiguous array as one axis."""
+    return array if array.ndim == 1 else array.reshape(-1)

@@ -1,0 +1,44 @@
+"""Products of matrices by the packed microkernel of pyx/gemm.h; see ops/reference/gemm.py for what is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffebn.errors import ArgumentError
+from caffebn.ops import threads
+from caffebn.ops.cpu.checks import by_dtype, check, check_tensor
+from caffebn.ops.cpu.scratch import scratch
+from caffebn.ops.level import kernels
+
+__all__ = ["gemm"]
+
+_kernel = kernels("gemm")
+_gemm = by_dtype(_kernel.gemm)
+
+
+def gemm(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, trans_a: bool = False, trans_b: bool = False, accumulate: bool = False
+) -> None:
+    """Multiply matrices; see the reference op."""
+    check_tensor("gemm", c, "c", 2, writable=True)
+    check_tensor("gemm", a, "a", 2)
+    rows, columns = c.shape
+    depth = a.shape[0] if trans_a else a.shape[1]
+    check("gemm", a, "a", (depth, rows) if trans_a else (rows, depth), c.dtype)
+    check("gemm", b, "b", (columns, depth) if trans_b else (depth, columns), c.dtype)
+    n_threads = threads.get()
+    room = scratch(_kernel.scratch_size(n_threads, c.itemsize == 8), c.dtype)
+    a_strides = (1, rows) if trans_a else (depth, 1)
+    b_strides = (1, depth) if trans_b else (columns, 1)
+    flat_a, flat_b, flat_c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    if trans_b and rows < columns:
+        # c' = b' a': rows of b are read where they lie, and the smaller operand is the one that is packed
+        _gemm[c.itemsize](
+            flat_b, *b_strides[::-1], flat_a, *a_strides[::-1], flat_c, 1, columns, columns, rows, depth, accumulate,
+            room, n_threads,
+        )  # fmt: skip
+    else:
+        _gemm[c.itemsize](
+            flat_a, *a_strides, flat_b, *b_strides, flat_c, columns, 1, rows, columns, depth, accumulate,
+            room, n_threads,
+        )  # fmt: skip

@@ -1,0 +1,267 @@
+"""A reader of the binary form, driven by the schema, that trusts nothing in the file.
+
+Weights are not read: a packed array field becomes a view on the buffer.  Everything
+else is read value by value, and the number of these values is bounded, so a hostile
+file costs bounded time and memory.  Messages of the schema do not contain themselves,
+which bounds the depth.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NoReturn
+
+import numpy as np
+
+from caffebn.errors import FormatError
+from caffebn.proto import wire
+from caffebn.proto.message import Message, Repeated, new
+from caffebn.proto.schema import Field, MessageType
+from caffebn.proto.unknown import UnknownBinary
+
+__all__ = ["MAX_FIELDS", "Reader"]
+
+#: How many values a file may hold, elements of numpy arrays not counted.
+MAX_FIELDS = 1_000_000
+
+_FIXED = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
+
+
+class Reader:
+    """Reads one message from a buffer of bytes; the buffer must outlive the message's arrays."""
+
+    def __init__(self, buffer: Any, filename: str):
+        self._view = memoryview(buffer).toreadonly().cast("B")
+        self._filename = filename
+        self._count = 0
+        self._path: list[tuple[Message, Field, int]] = []
+
+    def message(self, type: MessageType) -> Message:
+        """Read the whole buffer as one message."""
+        message = new(type)
+        self._fields(message, 0, len(self._view))
+        return message
+
+    def _error(self, at: int, words: str) -> NoReturn:
+        path = self._named_path()
+        raise FormatError(
+            f"{self._filename}: byte {at}: {path}{': ' if path else ''}{words}{_guess(self._view)}"
+        )
+
+    def _named_path(self) -> str:
+        """Name the message being read, such as ``layer[3] "conv1".blobs[0]``."""
+        steps = []
+        for message, field, index in self._path:
+            value = message._values[field.name]
+            step = field.name
+            if field.repeated:
+                step, value = f"{step}[{index}]", value[index]
+            if "name" in value.schema.fields and value.has("name"):
+                step = f'{step} "{value.name:.60}"'
+            steps.append(step)
+        return ".".join(steps)
+
+    # -- messages
+
+    def _fields(self, message: Message, at: int, end: int) -> None:
+        """Read the fields between `at` and `end` into `message`."""
+        by_number = message._type.by_number
+        chunks: dict[Field, list[np.ndarray]] = {}
+        while at < end:
+            start = at
+            tag, at = self._varint(at, end)
+            self._counted(start)
+            number, wire_type = tag >> 3, tag & 7
+            if not 0 < number <= wire.MAX_FIELD_NUMBER:
+                self._error(start, f"{number} is no number of a field")
+            field = by_number.get(number)
+            if wire_type == wire.BYTES:
+                length, at = self._varint(at, end)
+                stop = at + length
+                if stop > end:
+                    self._error(start, self._too_long(field, number, length, end - at))
+                if field is None:
+                    self._keep(message, number, wire_type, at, stop)
+                elif field.kind == "message":
+                    self._submessage(message, field, at, stop)
+                elif field.wire_type == wire.BYTES:
+                    content: Any = bytes(self._view[at:stop])
+                    if field.kind == "string":
+                        content = content.decode("utf-8", "surrogateescape")
+                    self._store(message, field, content)
+                elif field.array:
+                    chunks.setdefault(field, []).append(self._packed_array(field, at, stop))
+                elif field.repeated:
+                    while at < stop:
+                        self._counted(at)
+                        at = self._scalar(message, field, at, stop)
+                else:
+                    self._keep(message, number, wire_type, at, stop)
+                at = stop
+            elif field is None or wire_type != field.wire_type:
+                stop = self._skip(wire_type, at, end, start)
+                self._keep(message, number, wire_type, at, stop)
+                at = stop
+            elif field.array:
+                array, at = self._unpacked_array(field, start, at, end)
+                chunks.setdefault(field, []).append(array)
+            else:
+                at = self._scalar(message, field, at, end)
+        for field, arrays in chunks.items():
+            earlier = message._values.get(field.name)
+            arrays = arrays if earlier is None else [earlier, *arrays]
+            message._values[field.name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        for field in message._type.required:
+            if field.name not in message._values:
+                self._error(end, f"{field.owner} needs the field {field.name}")
+
+    def _submessage(self, message: Message, field: Field, at: int, stop: int) -> None:
+        values = message._values
+        if field.repeated:
+            elements = values.setdefault(field.name, Repeated(field))
+            child = new(field.type)
+            list.append(elements, child)
+            self._path.append((message, field, len(elements) - 1))
+        else:
+            # a second occurrence is merged into the first, as protocol buffers have it
+            child = values.setdefault(field.name, new(field.type))
+            self._path.append((message, field, 0))
+        self._fields(child, at, stop)
+        self._path.pop()
+
+    def _store(self, message: Message, field: Field, value: Any) -> None:
+        if field.repeated:
+            list.append(message._values.setdefault(field.name, Repeated(field)), value)
+        else:
+            message._values[field.name] = value
+
+    def _keep(self, message: Message, number: int, wire_type: int, at: int, stop: int) -> None:
+        message.unknown.append(UnknownBinary(number, wire_type, bytes(self._view[at:stop])))
+
+    def _counted(self, at: int) -> None:
+        self._count += 1
+        if self._count > MAX_FIELDS:
+            self._error(at, f"more than {MAX_FIELDS} values in one file")
+
+    # -- values
+
+    def _varint(self, at: int, end: int) -> tuple[int, int]:
+        """Return the varint at `at` and the place behind it."""
+        start, value, shift = at, 0, 0
+        while at < end:
+            byte = self._view[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & 2**64 - 1, at
+            shift += 7
+            if shift > 63:
+                self._error(start, "a number of more than ten bytes")
+        self._error(start, "the file or the message ends within a number")
+
+    def _scalar(self, message: Message, field: Field, at: int, end: int) -> int:
+        """Read one number of `field` and return the place behind it."""
+        if field.wire_type != wire.VARINT:
+            form = _FIXED[field.kind]
+            if at + form.size > end:
+                self._error(at, f"{field.name}: the file or the message ends within a number")
+            self._store(message, field, form.unpack_from(self._view, at)[0])
+            return at + form.size
+        value, stop = self._varint(at, end)
+        kind = field.kind
+        if kind == "bool":
+            self._store(message, field, value != 0)
+        elif kind == "uint32":
+            self._store(message, field, value & 2**32 - 1)
+        elif kind == "uint64":
+            self._store(message, field, value)
+        elif kind == "int64":
+            self._store(message, field, value - (value >> 63 << 64))
+        else:
+            value &= 2**32 - 1
+            value -= value >> 31 << 32
+            if kind == "int32":
+                self._store(message, field, value)
+            elif value in field.type.by_number:
+                self._store(message, field, field.type.by_number[value])
+            else:
+                self._keep(message, field.number, wire.VARINT, at, stop)
+        return stop
+
+    def _packed_array(self, field: Field, at: int, stop: int) -> np.ndarray:
+        dtype = np.dtype(field.dtype)
+        count, rest = divmod(stop - at, dtype.itemsize)
+        if rest:
+            self._error(at, f"{field.name}: {stop - at} bytes are no whole number of {field.kind} values")
+        return np.frombuffer(self._view, dtype, count, at) if count else np.empty(0, dtype)
+
+    def _unpacked_array(self, field: Field, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
+        """Gather the run of elements, each behind its own tag, whose first tag is at `start`."""
+        dtype = np.dtype(field.dtype)
+        head = at - start
+        stride = head + dtype.itemsize
+        most = (end - start) // stride
+        if not most:
+            self._error(at, f"{field.name}: the file or the message ends within a number")
+        items = np.frombuffer(self._view, np.uint8, most * stride, start).reshape(most, stride)
+        tag = items[0, :head]
+        count, block = 1, 4
+        while count < most:
+            same = (items[count : count + block, :head] == tag).all(axis=1)
+            if not same.all():
+                count += int(same.argmin())
+                break
+            count += len(same)
+            block = min(4 * block, 2**16)
+        values = items[:count, head:].copy().view(dtype)[:, 0]
+        values.flags.writeable = False
+        return values, start + count * stride
+
+    def _skip(self, wire_type: int, at: int, end: int, start: int) -> int:
+        """Return the place behind a value of a field that is not known."""
+        if wire_type == wire.VARINT:
+            return self._varint(at, end)[1]
+        if wire_type in (wire.FIXED64, wire.FIXED32):
+            stop = at + (8 if wire_type == wire.FIXED64 else 4)
+            if stop > end:
+                self._error(start, "the file or the message ends within a number")
+            return stop
+        if wire_type in (3, 4):
+            self._error(start, "a group, an old form of protocol buffers that Caffe never used")
+        self._error(start, f"wire type {wire_type} does not exist")
+
+    def _too_long(self, field: Field | None, number: int, length: int, left: int) -> str:
+        name = field.name if field else f"field {number}"
+        return (
+            f"{name} claims {length} bytes, but only {left} are left; "
+            "the file is cut off or damaged, fetch it again"
+        )
+
+
+def _guess(view: memoryview) -> str:
+    """Say what the file is, when its beginning looks like something else than this format."""
+    head = bytes(view[:512])
+    begin = head.lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        return "; this is a Git LFS pointer, not the file itself: run git lfs pull"
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "; this is a web page, not the file itself: the download failed, look at the page"
+    if head.startswith(b"\x89HDF"):
+        return "; this is an HDF5 file: its name should end in .h5"
+    if head.startswith((b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"\xfd7zXZ", b"BZh")):
+        return "; this is a compressed archive: unpack it first"
+    if head and not head.strip(b"\x00"):
+        return "; the file begins with zeros only: it was not written or fetched to its end"
+    if _is_text(head):
+        return "; this is a text, as in a .prototxt, where a binary file such as a .caffemodel is expected"
+    return ""
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as e:
+        if e.start < len(head) - 3:  # a character cut at the end of the head is no fault
+            return False
+        text = head[: e.start].decode()
+    return bool(text) and all(c.isprintable() or c in "\n\r\t" for c in text)

@@ -1,0 +1,36 @@
+"""From the offset of a character in a text to its line and column."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from caffebn.errors import Where
+
+__all__ = ["Source"]
+
+
+class Source:
+    """A text whose messages remember where they stand in it.
+
+    Parameters
+    ----------
+    filename : str
+        Name to show.
+    text : str
+        The text; only the starts of its lines are kept.
+    """
+
+    __slots__ = ("_starts", "filename")
+
+    def __init__(self, filename: str, text: str):
+        self.filename = filename
+        self._starts = [0]
+        end = text.find("\n")
+        while end >= 0:
+            self._starts.append(end + 1)
+            end = text.find("\n", end + 1)
+
+    def where(self, offset: int) -> Where:
+        """Return the place of the character at `offset`."""
+        line = bisect_right(self._starts, offset)
+        return Where(self.filename, line, offset - self._starts[line - 1] + 1)

@@ -1,0 +1,27 @@
+"""The random numbers of fillers, dropout and shuffling: one generator, one seed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["generator", "set_random_seed"]
+
+_generator = np.random.default_rng()
+
+
+def set_random_seed(seed: int) -> None:
+    """Make everything random that follows repeatable.
+
+    Parameters
+    ----------
+    seed : int
+        Not negative.  The stream is NumPy's PCG64: the same seed gives the same numbers on
+        every machine, but not those of Caffe.
+    """
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """Return the generator in use."""
+    return _generator

@@ -1,0 +1,56 @@
+"""Fixtures and rules for all tests."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+import caffebn
+
+TESTS = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--installed", action="store_true", help="fail unless the installed package is under test"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("installed") and Path(caffebn.__file__).parent == TESTS.parent / "caffebn":
+        raise pytest.UsageError("--installed: the package under test is that of the checkout")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and (why := missing_gpu()):
+        if os.environ.get("CAFFEBN_REQUIRE_GPU", "0") == "1":
+            pytest.fail(f"CAFFEBN_REQUIRE_GPU is set, but {why}", pytrace=False)
+        pytest.skip(why)
+
+
+@functools.cache
+def missing_gpu() -> str:
+    """Say why GPU tests cannot run here; empty when they can."""
+    try:
+        import cupy
+    except ImportError as e:
+        return f"CuPy cannot be imported ({e})"
+    try:
+        return "" if cupy.cuda.runtime.getDeviceCount() else "there is no CUDA device"
+    except cupy.cuda.runtime.CUDARuntimeError as e:
+        return f"there is no usable CUDA device ({e})"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of numbers that real Caffe produced."""
+    return TESTS / "golden"
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The folder of setup.py, pyx/ and prototxt_examples/."""
+    return TESTS.parent

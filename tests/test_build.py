@@ -1,0 +1,115 @@
+"""What setup.py compiles, how, and what ends up in the package."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import pytest
+import setuptools
+
+import caffebn
+from caffebn.ops import level
+
+PACKAGE = Path(caffebn.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def build(checkout):
+    """The names that setup.py defines, without building anything."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout)
+        patch.setattr(setuptools, "setup", lambda **_: None)
+        return runpy.run_path(str(checkout / "setup.py"))
+
+
+@pytest.fixture(scope="module")
+def extensions(build):
+    return {e.name: e for e in build["kernels"]()}
+
+
+def families(checkout: Path) -> set[str]:
+    return {p.stem for p in (checkout / "pyx").glob("*.pyx")} - {"cpuid"}
+
+
+def compiled(folder: Path) -> set[str]:
+    """Names of the compiled modules in a folder."""
+    return {p.name.split(".")[0] for p in folder.iterdir() if p.name.endswith(tuple(EXTENSION_SUFFIXES))}
+
+
+@pytest.mark.parametrize("name", level.built())
+def test_every_family_is_in_the_package_at_every_level(checkout, name):
+    assert compiled(PACKAGE / "_kernels" / name) == families(checkout)
+
+
+def test_package_holds_no_other_compiled_modules():
+    folders = {p.parent.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*") if p.suffix == ".so"}
+    assert folders == {"_kernels"} | {f"_kernels/{name}" for name in level.built()}
+    assert compiled(PACKAGE / "_kernels") == {"cpuid", "shared"}
+
+
+def test_data_files_are_in_the_package(checkout):
+    def files(root: Path) -> set[str]:
+        kinds = {".cu", ".cuh", ".csv", ".typed", ".py"}
+        return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in kinds}
+
+    assert files(PACKAGE) == files(checkout / "caffebn")
+
+
+def test_levels_are_compiled_for_what_the_processor_is_asked_for(build):
+    flags = {name: {f.removeprefix("-m") for f in flags} for name, flags in build["LEVELS"].items()}
+    if len(flags) == 1:
+        pytest.skip("only x86-64 has levels")
+    assert {name: needs - {"arch=x86-64"} for name, needs in flags.items()} == level.LEVELS
+    assert all("arch=x86-64" in needs for needs in flags.values())
+    assert level.cpuid.known() == level.LEVELS["v4"]
+
+
+def test_every_kernel_is_built_for_every_level(build, extensions, checkout):
+    expected = {
+        f"caffebn._kernels.{name}.{family}" for name in build["LEVELS"] for family in families(checkout)
+    }
+    assert set(extensions) == expected | {"caffebn._kernels.cpuid", "caffebn._kernels.shared"}
+
+
+def test_modules_that_run_before_the_level_is_known_need_no_level(build, extensions):
+    assert extensions["caffebn._kernels.cpuid"].flags == build["ANY"]
+    assert extensions["caffebn._kernels.shared"].flags == build["ANY"]
+
+
+def test_only_products_may_fuse_multiply_and_add(extensions):
+    for name, extension in extensions.items():
+        if name.count(".") == 3:
+            family = name.rpartition(".")[2]
+            contract = "fast" if family in {"gemm", "conv"} else "off"
+            assert [f for f in extension.flags if "contract" in f] == [f"-ffp-contract={contract}"], name
+
+
+def test_nothing_is_compiled_for_this_machine_or_with_fast_arithmetic(build, extensions):
+    flags = {flag for e in extensions.values() for flag in e.flags} | set(build["OPTIMISE"])
+    forbidden = re.compile(
+        r"-m(arch|tune)=native|-Ofast|-ffast-math|-funsafe-math|-fassociative|-freciprocal"
+    )
+    assert "-O3" in flags
+    assert sorted(filter(forbidden.match, flags)) == []
+
+
+def test_kernels_check_no_index_and_divide_like_c(build):
+    expected = {"boundscheck": False, "initializedcheck": False, "wraparound": False, "cdivision": True}
+    assert build["DIRECTIVES"] == expected | {"language_level": "3"}
+
+
+def test_kernels_need_no_numpy_headers(checkout):
+    for path in (checkout / "pyx").iterdir():
+        assert not re.search(r"cimport\s+numpy|numpy/", path.read_text(encoding="utf-8")), path.name
+
+
+def test_makefile_installs_what_the_build_requires(checkout):
+    text = (checkout / "pyproject.toml").read_text(encoding="utf-8")
+    requires = ast.literal_eval(re.search(r"^requires = (\[.*\])$", text, re.M)[1])
+    makefile = (checkout / "Makefile").read_text(encoding="utf-8")
+    assert len(requires) == 2
+    assert [r for r in requires if f'"{r}"' not in makefile] == []

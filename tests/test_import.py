@@ -1,0 +1,52 @@
+"""`import caffebn` is quick and takes only what it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import caffebn
+
+# Optional packages, and required ones that only some uses need.
+LATE = ["click", "cupy", "h5py", "lmdb", "matplotlib", "mpi4py", "onnx", "PIL", "rich", "scipy", "torch"]
+
+BUDGET = 0.3  # seconds, NumPy included
+
+TIMED_IMPORT = "import time; t = time.perf_counter(); import caffebn; print(time.perf_counter() - t)"
+
+
+def run(code: str) -> str:
+    """Run Python code in a process of its own and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_keeps_its_time_budget():
+    best = min(float(run(TIMED_IMPORT)) for _ in range(5))
+    assert best < BUDGET
+
+
+def test_import_leaves_optional_and_slow_packages_alone():
+    loaded = run("import sys, caffebn; print(*sys.modules)").split()
+    assert "caffebn" in loaded
+    assert [name for name in LATE if name in loaded] == []
+
+
+def test_import_does_not_write_to_the_terminal():
+    assert run("import caffebn") == ""
+
+
+def test_package_declares_its_type_hints():
+    assert Path(caffebn.__file__).with_name("py.typed").exists()
+
+
+def test_version_is_that_of_the_distribution():
+    assert caffebn.__version__ == distribution("caffebn").version
+
+
+def test_public_names_exist():
+    assert len(set(caffebn.__all__)) == len(caffebn.__all__) > 0
+    assert [name for name in caffebn.__all__ if not hasattr(caffebn, name)] == []
