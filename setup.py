@@ -16,7 +16,6 @@ CC, CFLAGS, LDFLAGS
     As usual.
 """
 
-import contextlib
 import os
 import platform
 import subprocess
@@ -28,7 +27,6 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
-from setuptools.errors import CCompilerError, ExecError
 from setuptools.modified import newer_group
 
 DEBUG = os.environ.get("CAFFEBN_DEBUG", "0") == "1"
@@ -171,11 +169,10 @@ class BuildKernels(build_ext):
                 f"caffebn cannot be built with the {self.compiler.compiler_type} compiler: "
                 "its kernels need gcc or clang. On Windows, use the Windows Subsystem for Linux."
             )
-        why = self.try_program(PYTHON_PROGRAM, [], [], run=False)
-        if why:
+        if why := self.try_program(PYTHON_PROGRAM, ["-c"]):
             raise SystemExit(NO_COMPILER.format(why=why))
         for flags in LEVELS.values():
-            if self.try_program(PYTHON_PROGRAM, flags, [], run=False):
+            if self.try_program(PYTHON_PROGRAM, ["-c", *flags]):
                 raise SystemExit(NO_VECTORS.format(flags=" ".join(flags)))
 
     def openmp_flags(self):
@@ -191,25 +188,24 @@ class BuildKernels(build_ext):
                 return compile_flags, link_flags
         raise SystemExit(NO_OPENMP_FOUND)
 
-    def try_program(self, text, compile_flags, link_flags, run):
+    def try_program(self, text, compile_flags, link_flags=(), run=False):
         """Compile a program and perhaps run it; return what went wrong, or ""."""
-        with tempfile.TemporaryDirectory() as folder, quiet():
-            source = Path(folder, "probe.c")
+        # OMP_THREAD_LIMIT or OMP_DYNAMIC would make OpenMP look broken
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+        with tempfile.TemporaryDirectory() as folder:
+            source, program = Path(folder, "probe.c"), Path(folder, "probe")
             source.write_text(text)
-            try:
-                objects = self.compiler.compile(
-                    [str(source)],
-                    output_dir=folder,
-                    include_dirs=self.include_dirs,
-                    extra_postargs=compile_flags,
-                )
-                if run:
-                    self.compiler.link_executable(
-                        objects, "probe", output_dir=folder, extra_postargs=link_flags
+            headers = [f"-I{path}" for path in self.include_dirs]
+            command = [*self.compiler.compiler, *headers, *compile_flags, source, "-o", program, *link_flags]
+            for arguments in [command, [program]][: 1 + run]:
+                try:
+                    done = subprocess.run(
+                        arguments, capture_output=True, text=True, timeout=60, env=environment
                     )
-                    subprocess.run([str(Path(folder, "probe"))], check=True, timeout=60)
-            except (CCompilerError, ExecError, OSError, subprocess.SubprocessError) as e:
-                return str(e) or type(e).__name__
+                except (OSError, subprocess.TimeoutExpired) as e:
+                    return str(e)
+                if done.returncode:
+                    return f"{arguments[0]} failed with exit status {done.returncode}\n{done.stderr}"
         return ""
 
     def record_settings(self):
@@ -256,24 +252,6 @@ def written(path, text):
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
     return path
-
-
-@contextlib.contextmanager
-def quiet():
-    """Keep a failing compiler's words off the screen while it is only being asked a question."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        for number, handle in enumerate(saved, start=1):
-            os.dup2(handle, number)
-            os.close(handle)
-        os.close(null)
 
 
 setup(ext_modules=list(kernels()), cmdclass={"build_py": BuildPython, "build_ext": BuildKernels})

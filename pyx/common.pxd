@@ -23,5 +23,5 @@ cdef inline double total(const double *lane) noexcept nogil:
 
 
 cdef inline Py_ssize_t ceil_div(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    """a / b rounded up, for a >= 0 and b > 0."""
+    """a / b rounded up, for b > 0 and a > -b."""
     return (a + b - 1) // b

@@ -35,7 +35,7 @@ cdef inline int64_t rows_of_task(int64_t rows, int64_t n_column_tasks, int n_thr
     A slice of rows packs its panels of B again, so slices are as few and as large as busy threads allow.
     """
     cdef int64_t slices, size
-    if n_threads == 1 or n_column_tasks >= 4 * n_threads:
+    if n_threads == 1 or n_column_tasks == 0 or n_column_tasks >= 4 * n_threads:
         return rows
     slices = (4 * n_threads + n_column_tasks - 1) // n_column_tasks
     size = (rows + slices - 1) // slices

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
+import subprocess
+import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -53,7 +56,7 @@ def test_package_holds_no_other_compiled_modules():
 
 def test_data_files_are_in_the_package(checkout):
     def files(root: Path) -> set[str]:
-        kinds = {".cu", ".cuh", ".csv", ".typed", ".py"}
+        kinds = {".cu", ".cuh", ".csv", ".typed", ".py", ".pyi"}
         return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in kinds}
 
     assert files(PACKAGE) == files(checkout / "caffebn")
@@ -113,3 +116,60 @@ def test_makefile_installs_what_the_build_requires(checkout):
     makefile = (checkout / "Makefile").read_text(encoding="utf-8")
     assert len(requires) == 2
     assert [r for r in requires if f'"{r}"' not in makefile] == []
+
+
+@pytest.fixture
+def refusal(checkout, tmp_path):
+    """Build with a compiler that is a shell script of the given text; return the message of the failure."""
+
+    def build(script: str) -> str:
+        compiler = tmp_path / "cc"
+        compiler.write_text(f"#!/bin/sh\n{script}\n")
+        compiler.chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "setup.py", "build", "--build-base", str(tmp_path)],
+            cwd=checkout,
+            env=os.environ | {"CC": str(compiler), "CAFFEBN_NO_OPENMP": "0"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode != 0
+        assert list(tmp_path.rglob("*.so")) == []
+        return done.stderr
+
+    return build
+
+
+def test_missing_compiler_is_refused(refusal):
+    message = refusal("echo Python.h: No such file >&2; exit 1")
+    assert re.search(
+        r"caffebn cannot be built: .*/cc failed with exit status 1\nPython.h: No such file", message
+    )
+    assert "apt install build-essential python3-dev" in message
+    assert "CC chooses the compiler" in message
+
+
+@pytest.mark.skipif(len(level.built()) == 1, reason="only x86-64 has levels")
+def test_compiler_without_vector_instructions_is_refused(refusal):
+    message = refusal('case "$*" in *avx512*) exit 1;; esac; exec gcc "$@"')
+    assert "the compiler does not know -march=x86-64" in message
+    assert "-mavx512f" in message
+    assert "needs gcc 9, clang 10 or newer" in message
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param('case "$*" in *fopenmp*) exit 1;; esac; exec gcc "$@"', id="unknown flag"),
+        # programs compile without OpenMP, and find when they run that they have one thread
+        pytest.param(
+            'for a; do shift; [ "$a" = -fopenmp ] || set -- "$@" "$a"; done; exec gcc "$@"', id="flag ignored"
+        ),
+    ],
+)
+def test_compiler_without_openmp_is_refused(refusal, script):
+    message = refusal(script)
+    assert "the compiler has no working OpenMP" in message
+    assert "apt install libomp-dev" in message
+    assert "CAFFEBN_NO_OPENMP=1" in message

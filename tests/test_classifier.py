@@ -52,7 +52,9 @@ def test_whole_picture_by_default(files, pictures):
     classifier = Classifier(*files)
     assert classifier.image_dims == classifier.crop_dims == (6, 5)
     found = classifier.predict(pictures, oversample=False)
-    np.testing.assert_allclose(found, [io.resize_image(im, (6, 5)).mean((0, 1)) for im in pictures], rtol=1e-5)
+    np.testing.assert_allclose(
+        found, [io.resize_image(im, (6, 5)).mean((0, 1)) for im in pictures], rtol=1e-5
+    )
 
 
 def test_preparation(files, pictures):
@@ -82,7 +84,9 @@ def test_no_picture(files):
 
 
 def test_picture_of_other_channels(files):
-    with pytest.raises(ArgumentError, match=r'input "data" wants \(3, 6, 5\).*load_image\(..., color=False\)'):
+    with pytest.raises(
+        ArgumentError, match=r'input "data" wants \(3, 6, 5\).*load_image\(..., color=False\)'
+    ):
         Classifier(*files).predict([np.zeros((6, 5, 1))], oversample=False)
 
 
@@ -98,12 +102,15 @@ def test_wrong_mean(files):
 
 
 def test_input_without_four_axes(files):
-    files[0].write_text(NET.replace("dim: 6 dim: 5", "").replace("Pooling", "Softmax").split("pooling_param")[0] + "}")
+    files[0].write_text(
+        NET.replace("dim: 6 dim: 5", "").replace("Pooling", "Softmax").split("pooling_param")[0] + "}"
+    )
     with pytest.raises(NetError, match=r'first input must have four axes .* found "data" of shape \(4, 3\)'):
         Classifier(*files)
 
 
 def test_net_without_inputs(files):
-    files[0].write_text('layer { name: "a" type: "DummyData" top: "a" dummy_data_param { shape { dim: 1 } } }')
+    files[0].write_text("""layer { name: "a" type: "MemoryData" top: "a" top: "b"
+        memory_data_param { batch_size: 1 channels: 1 height: 1 width: 1 } }""")
     with pytest.raises(NetError, match="first input must have four axes .* found none"):
         Classifier(*files)

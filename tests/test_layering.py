@@ -164,7 +164,9 @@ def test_a_kernel_family_has_one_name_in_every_place(checkout):
     for path in sorted((checkout / "pyx").glob("*.pyx")):
         if path.stem == "cpuid":
             continue
-        places = [checkout / "caffebn" / "ops" / backend / f"{path.stem}.py" for backend in ("reference", "cpu")]
+        places = [
+            checkout / "caffebn" / "ops" / backend / f"{path.stem}.py" for backend in ("reference", "cpu")
+        ]
         places += [checkout / "tests" / "ops" / f"test_{path.stem}.py"]
         places += [checkout / "asv_bench" / "benchmarks" / f"{path.stem}.py"]
         assert [p.relative_to(checkout).as_posix() for p in places if not p.exists()] == []

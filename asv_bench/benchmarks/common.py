@@ -74,6 +74,7 @@ class Backend:
             os.environ["CAFFEBN_LEVEL"] = level
         try:
             import caffebn.ops.level
+            import caffebn.ops.threads
         except RuntimeError as e:
             # LevelError, whose class cannot be imported without the level
             if level and "asks for the level" in str(e):

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+import caffebn
 from caffebn.cli import show
 from caffebn.errors import CaffebnError, CaffebnWarning, did_you_mean
 
@@ -79,8 +80,10 @@ class Verbs(click.Group):
                 raise Failure(str(e)) from e
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="caffebn", prog_name="caffebn", message="%(prog)s %(version)s")
+@click.group(
+    cls=Verbs, subcommand_metavar="VERB ...", context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(caffebn.__version__, prog_name="caffebn", message="%(prog)s %(version)s")
 def main() -> None:
     """Run, time, check and port Caffe networks.
 

@@ -8,8 +8,10 @@ from typing import Any
 import click
 import numpy as np
 
+from caffebn.blob import Blob
 from caffebn.cli import nets, show
 from caffebn.net import Net
+from caffebn.weights import Report
 
 __all__ = ["batch_norms", "command", "layers", "show_batch_norms", "show_layers"]
 
@@ -28,15 +30,15 @@ def layers(net: Net) -> list[dict[str, Any]]:
         memory : int, bytes of values that the tops add; 0 in place or for views of the bottom
     """
     rows = []
-    seen: list[Any] = []
-    for name, layer in zip(net._layer_names, net.layers, strict=True):
-        bottoms, tops = list(net.bottom_names[name]), list(net.top_names[name])
+    seen: list[Blob] = []
+    for layer in net.layers:
+        bottoms, tops = list(layer.spec.bottom), list(layer.spec.top)
         fresh = [blob for blob in layer.blobs if not any(blob.shares_data_with(other) for other in seen)]
         seen += fresh
         own = [] if layer.shares_memory else [net.blobs[top] for top in tops if top not in bottoms]
         rows.append(
             {
-                "name": name,
+                "name": layer.name,
                 "type": layer.type,
                 "bottoms": bottoms,
                 "tops": tops,
@@ -49,14 +51,8 @@ def layers(net: Net) -> list[dict[str, Any]]:
     return rows
 
 
-def batch_norms(net: Net, weights: bool) -> list[dict[str, Any]]:
-    """Say for each BatchNorm of a net which statistics it uses and, with weights, what is stored in it.
-
-    Parameters
-    ----------
-    net : Net
-    weights : bool
-        Whether the blobs hold trained statistics that are worth a look.
+def batch_norms(net: Net) -> list[dict[str, Any]]:
+    """Say for each BatchNorm of a net which statistics it uses and what it holds.
 
     Returns
     -------
@@ -65,11 +61,12 @@ def batch_norms(net: Net, weights: bool) -> list[dict[str, Any]]:
         channels : int
         eps, moving_average_fraction : float
         train, test : "batch" or "stored", the statistics used in that phase
-        factor : float or None, the third blob; None without weights
-        notes : list of str, what is remarkable about the settings and the blobs
+        factor : float or None, the third blob; None when no weights were loaded into the layer
+        notes : list of str, what deserves a look
     """
+    loaded = net.weights_report.matched if net.weights_report else ()
     rows = []
-    for name, layer in zip(net._layer_names, net.layers, strict=True):
+    for layer in net.layers:
         if layer.type != "BatchNorm":
             continue
         stated = layer.param.use_global_stats if layer.param.has("use_global_stats") else None
@@ -80,50 +77,30 @@ def batch_norms(net: Net, weights: bool) -> list[dict[str, Any]]:
                 "uses the batch in TEST as well: the answer for an item depends on the others of its batch, "
                 "and each pass changes the stored statistics"
             )
-        if weights:
-            notes += _blob_notes(*(blob.data for blob in layer.blobs), eps=layer.param.eps)
+        blobs = [blob.data for blob in layer.blobs] if layer.name in loaded else None
+        if blobs:
+            notes += _blob_notes(*blobs)
         rows.append(
             {
-                "name": name,
+                "name": layer.name,
                 "channels": layer.blobs[0].count,
                 "eps": _short(layer.param.eps),
                 "moving_average_fraction": _short(layer.param.moving_average_fraction),
                 "train": "stored" if stated else "batch",
                 "test": test,
-                "factor": _short(layer.blobs[2].data.flat[0]) if weights else None,
+                "factor": _short(blobs[2].item()) if blobs else None,
                 "notes": notes,
             }
         )
     return rows
 
 
-def _blob_notes(sum_mean: np.ndarray, sum_var: np.ndarray, factor: np.ndarray, eps: float) -> Iterable[str]:
-    """Say what is remarkable about the three blobs."""
-    f = float(factor.flat[0])
-    n = sum_var.size
-    if not all(np.isfinite(blob).all() for blob in (sum_mean, sum_var, factor)):
-        yield "holds values that are not finite"
-        return
-    if f == 0 and not sum_mean.any() and not sum_var.any():
-        yield "nothing is stored: stored statistics count as 0, the output is x/sqrt(eps)"
-        return
-    if f == 0:
-        yield (
-            "the factor is 0, though statistics are stored: as in Caffe they count as 0 and the output is "
-            "x/sqrt(eps); in a file from NVCaffe 0.16 the factor should be 1"
-        )
-        return
-    if f < 0:
-        yield "the factor is negative"
-    elif f < 1:
-        yield "the factor lies between 0 and 1, which no known program writes"
-    var = sum_var.astype(np.float64) / f
-    if nan := int((var < -eps).sum()):
-        yield f"variance + eps is negative in {nan} of {n} channels: their output is not a number"
-    if below := int((var < 0).sum()) - nan:
-        yield f"the variance is negative in {below} of {n} channels"
-    if dead := int((var == 0).sum()):
-        yield f"the variance is 0 in {dead} of {n} channels: they never varied, and are divided by sqrt(eps)"
+def _blob_notes(sum_mean: np.ndarray, sum_var: np.ndarray, factor: np.ndarray) -> Iterable[str]:
+    """Say what is remarkable about the three blobs, beyond what loading them has warned of."""
+    if not (np.isfinite(sum_mean).all() and np.isfinite(sum_var).all()):
+        yield "holds statistics that are not finite"
+    elif factor.any() and (dead := int((sum_var == 0).sum())):
+        yield f"the variance is 0 in {dead} of {sum_var.size} channels: they never varied"
 
 
 def _short(value: float) -> float:
@@ -135,12 +112,12 @@ def show_layers(rows: list[dict[str, Any]]) -> None:
     """Print the table of `layers`, with totals."""
     total = {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory")}
     show.table(
-        ["layer", "type", "output", ">parameters", ">mult-adds", ">memory"],
+        ["layer", "type", "output", ">params", ">MACs", ">memory"],
         (
             [
                 row["name"],
                 row["type"],
-                ", ".join(map(show.shape, row["shapes"])),
+                _shapes(row["shapes"]),
                 show.amount(row["parameters"]),
                 show.amount(row["macs"]),
                 show.bytes_(row["memory"]),
@@ -155,6 +132,13 @@ def show_layers(rows: list[dict[str, Any]]) -> None:
             show.bytes_(total["memory"]),
         ],
     )
+
+
+def _shapes(shapes: list[list[int]]) -> str:
+    """Write the shapes of a layer's tops, several equal ones (those of a Split) once."""
+    if len(shapes) > 1 and all(shape == shapes[0] for shape in shapes):
+        return f"{len(shapes)} of {show.shape(shapes[0])}"
+    return ", ".join(map(show.shape, shapes))
 
 
 def show_batch_norms(rows: list[dict[str, Any]]) -> None:
@@ -177,6 +161,11 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
+def report_as_dict(report: Report) -> dict[str, Any]:
+    """Give what happened when weights were loaded: source, matched, missing, unused, notes."""
+    return {key: getattr(report, key) for key in ("source", "matched", "missing", "unused", "notes")}
+
+
 @click.command("info")
 @nets.net
 @nets.weights
@@ -186,23 +175,30 @@ def _some(names: list[str]) -> str:
 def command(net: str, weights: str | None, phase: str, batch: int | None, as_json: bool) -> None:
     """Show the layers of NET, their sizes, and the state of each BatchNorm.
 
-    Multiply-adds are those of one forward pass over the whole batch.  Memory is what the values of the blobs
-    take; layers that work in place add none.  The second table says which statistics each BatchNorm uses in
-    either phase: those of the batch, or the stored ones.  With --weights it also looks into the stored blobs.
+    MACs are the multiply-adds of one forward pass over the whole batch.  Memory is what the values of the
+    blobs take; layers that work in place add none.  The second table says which statistics each BatchNorm
+    uses in either phase: those of the batch, or the stored ones.  With --weights it also looks into the
+    stored blobs.
     """
     made = nets.open_net(net, phase, weights, batch)
-    rows, states = layers(made), batch_norms(made, weights is not None)
+    rows, states, report = layers(made), batch_norms(made), made.weights_report
     if as_json:
         show.as_json(
             {
                 "net": made.name,
-                "phase": phase.upper(),
+                "phase": made.phase,
                 "layers": rows,
                 "batch_norm": states,
                 "totals": {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory")},
+                "weights": report_as_dict(report) if report else None,
             }
         )
         return
     show_layers(rows)
     if states:
         show_batch_norms(states)
+    if report:
+        for what, names in [("without weights", report.missing), ("weights not used", report.unused)]:
+            if names:
+                click.echo(f"{what}: {', '.join(names)}")
+        click.echo(f"{len(report.matched)} layers got weights from {report.source}")

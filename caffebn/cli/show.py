@@ -71,7 +71,11 @@ def table(
     from rich.text import Text
 
     made = Table(
-        box=box.SIMPLE_HEAD, show_footer=footer is not None, pad_edge=False, padding=(0, 1), show_edge=False
+        box=box.SIMPLE_HEAD,
+        show_footer=footer is not None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
     )
     for i, column in enumerate(columns):
         number = column.startswith(">")
@@ -86,7 +90,8 @@ def table(
         made.add_row(*(Text(cell) for cell in row))
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = max(console.width, console.measure(made).maximum)
+        unlimited = console.options.update(max_width=1_000_000)
+        console.width = max(console.width, console.measure(made, options=unlimited).maximum)
     if title:
         console.print(Text(title, style="bold"))
     console.print(made)

@@ -32,35 +32,37 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
     Returns
     -------
     dict
-        layers : list of dict with name, type, forward and (with `backward`) backward, in seconds
-        forward, backward : seconds of a whole pass, which may fuse layers; backward only when asked for
+        layers : list of dict with name, type, forward and (with `backward`) backward, in seconds; backward is
+            None for a layer that does not take part
+        forward, backward : seconds of a whole pass, which may fuse layers
+
+        Nothing goes backward in a net without a loss; then there is no backward in either.
     """
     rng = np.random.default_rng(1)
     for name in net.inputs:
         # labels are cut to whole numbers: all of these are class 0
         net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
-    names = list(net._layer_names)
-    result: dict[str, Any] = {
-        "layers": [{"name": name, "type": layer.type} for name, layer in zip(names, net.layers, strict=True)]
-    }
-    passes: list[tuple[str, Callable[..., Any], list[str]]] = [("forward", net.forward, names)]
-    if backward:
-        passes.append(("backward", net.backward, names[::-1]))
+    order = [layer.name for layer in net.layers]
+    passes: dict[str, tuple[Callable[..., Any], list[str]]] = {"forward": (net.forward, order)}
+    down = [name for name, needed in zip(order, net._need_backward, strict=True) if needed][::-1]
+    if backward and down:
+        passes["backward"] = (net.backward, down)
     runs: dict[tuple[str, str], list[float]] = {}
     for i in range(iterations + 1):
-        for key, run, order in passes:
-            for name in (*order, ""):
+        for key, (run, names) in passes.items():
+            for name in (*names, ""):
                 one = {"start": name, "end": name} if name else {}
                 before = perf_counter()
                 run(**one)
                 spent = perf_counter() - before
                 if i:
                     runs.setdefault((key, name), []).append(spent)
-    for key, _, _ in passes:
-        for row in result["layers"]:
-            row[key] = median(runs[key, row["name"]])
-        result[key] = median(runs[key, ""])
-    return result
+    medians = {where: median(times) for where, times in runs.items()}
+    rows = [
+        {"name": layer.name, "type": layer.type, **{key: medians.get((key, layer.name)) for key in passes}}
+        for layer in net.layers
+    ]
+    return {"layers": rows, **{key: medians[key, ""] for key in passes}}
 
 
 @click.command("time")
@@ -107,28 +109,35 @@ def command(
         show.as_json(
             {
                 "net": made.name,
-                "phase": phase.upper(),
+                "phase": made.phase,
                 "iterations": iterations,
                 "threads": thread_count.get(),
                 **result,
             }
         )
         return
-    passes = ["forward"] if forward_only else ["forward", "backward"]
+    passes = [key for key in ("forward", "backward") if key in result]
     rows = result["layers"]
-    total = {key: sum(row[key] for row in rows) for key in passes}
-    both = sum(total.values())
+    spent = [sum(row[key] or 0 for key in passes) for row in rows]
+    total = sum(spent) or 1
 
     def line(times: dict[str, Any]) -> list[str]:
-        return [show.milliseconds(times[key]) for key in passes]
+        return ["" if times[key] is None else show.milliseconds(times[key]) for key in passes]
 
     show.table(
         ["layer", "type", *(f">{key} ms" for key in passes), ">share"],
         [
-            [row["name"], row["type"], *line(row), f"{sum(row[key] for key in passes) / both:.1%}"]
-            for row in rows
+            [row["name"], row["type"], *line(row), f"{own / total:.1%}"]
+            for row, own in zip(rows, spent, strict=True)
         ],
-        [f"{len(rows)} layers", "one by one", *line(total), ""],
+        [
+            f"{len(rows)} layers",
+            "one by one",
+            *line({key: sum(row[key] or 0 for row in rows) for key in passes}),
+            "",
+        ],
     )
+    if not forward_only and "backward" not in passes:
+        click.echo("No layer goes backward: the net has no loss.")
     whole = ", ".join(f"{key} {show.milliseconds(result[key])} ms" for key in passes)
     click.echo(f"Whole net: {whole}  ({thread_count.get()} threads, median of {iterations})")

@@ -264,7 +264,8 @@ def _check_count(made: Layer, what: str, expected: int | tuple[int, int | None],
         need = str(least)
     else:
         need = f"{least} to {most}"
-    raise made.error(f"needs {need} {what}{'' if need == '1' else 's'}, found {found}", what)
+    plural = "" if (most or least) == 1 else "s"
+    raise made.error(f"needs {need} {what}{plural}, found {found}", what)
 
 
 def ncs(shape: Sequence[int], axis: int, n_axes: int = 1) -> tuple[int, int, int]:

@@ -7,7 +7,6 @@ from math import prod
 
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer, times
-from caffebn.ops.geometry import ConvGeometry
 
 __all__ = ["Convolution", "spatial_sizes"]
 
@@ -82,7 +81,7 @@ class Convolution(Layer):
                 "bottom",
             )
         sizes = (self.kernel, self.stride, self.pad, self.dilation)
-        self.geometry = g = ConvGeometry(
+        self.geometry = g = self.ops.ConvGeometry(
             self.channels, shape[axis + 1 :], self.param.num_output, *sizes, self.param.group
         )
         if min(g.out_spatial, default=1) < 1:

@@ -62,7 +62,7 @@ def label_places(layer: Layer, bottom: Sequence[Blob], axis: int) -> tuple[int, 
     n, c, s = ncs(shape, layer.axis(axis, len(shape)))
     if bottom[1].count != n * s:
         raise layer.error(
-            f"expected {n * s} labels, one for each place of {layer.shown(bottom, 0)} outside the class axis {axis}, "
+            f"expected {n * s} labels, one for each place outside axis {axis} of {layer.shown(bottom, 0)}, "
             f"found {bottom[1].count} in {layer.shown(bottom, 1)}",
             "bottom",
             1,

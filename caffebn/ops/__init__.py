@@ -16,8 +16,9 @@ from importlib import import_module
 from types import ModuleType
 
 from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.ops import threads
 
-__all__ = ["BACKENDS", "get"]
+__all__ = ["BACKENDS", "get", "threads"]
 
 #: The names of the back ends there are.
 BACKENDS = ("cpu", "reference")
@@ -35,6 +36,7 @@ def get(name: str) -> ModuleType:
     """
     if name not in BACKENDS:
         raise ArgumentError(
-            f"there are no ops named {name!r}; there are {', '.join(BACKENDS)}{did_you_mean(str(name), BACKENDS)}"
+            f"there are no ops named {name!r}; there are {', '.join(BACKENDS)}"
+            f"{did_you_mean(str(name), BACKENDS)}"
         )
     return import_module(f"caffebn.ops.{name}")

@@ -19,14 +19,15 @@ from types import ModuleType
 from caffebn import _kernels
 from caffebn.errors import LevelError
 
+_REPAIR = (
+    "Reinstall caffebn: pip install --force-reinstall caffebn; in a checkout, compile its kernels: "
+    "python setup.py build_ext --inplace"
+)
+
 try:
     from caffebn._kernels import cpuid
 except ImportError as e:
-    raise LevelError(
-        f"the compiled part of caffebn cannot be loaded ({e}). In an installed package this means a broken "
-        "installation: pip install --force-reinstall caffebn. In a checkout, compile it first: "
-        "python setup.py build_ext --inplace"
-    ) from e
+    raise LevelError(f"the compiled part of caffebn cannot be loaded ({e}). {_REPAIR}") from e
 
 __all__ = ["LEVELS", "active", "available", "built", "kernels", "supported"]
 
@@ -86,8 +87,8 @@ def kernels(family: str, level: str | None = None) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as e:
         raise LevelError(
-            f'the kernels "{family}" cannot be loaded at level {level} ({e}): the installation is broken, '
-            "reinstall it with pip install --force-reinstall caffebn"
+            f'the kernels "{family}" cannot be loaded at level {level} ({e}): the installation is broken. '
+            f"{_REPAIR}"
         ) from e
 
 
@@ -120,7 +121,7 @@ def _choose(wanted: str | None) -> str:
             _checked("base", "caffebn")
         raise LevelError(
             f"no kernels for this processor in this installation (it supports {', '.join(supported())}; "
-            f"built: {', '.join(built()) or 'none'}). Reinstall: pip install --force-reinstall caffebn"
+            f"built: {', '.join(built()) or 'none'}). {_REPAIR}"
         )
     return usable[-1]
 

@@ -37,7 +37,9 @@ def set(n: int) -> None:
     """
     global _count
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_THREADS:
-        raise ArgumentError(f"the number of threads must be a whole number from 1 to {MAX_THREADS}, not {n!r}")
+        raise ArgumentError(
+            f"the number of threads must be a whole number from 1 to {MAX_THREADS}, not {n!r}"
+        )
     _count = n
 
 

@@ -198,11 +198,13 @@ class Reader:
     def _unpacked_array(self, field: Field, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
         """Gather the run of elements, each behind its own tag, whose first tag is at `start`."""
         dtype = np.dtype(field.dtype)
-        head = at - start
-        stride = head + dtype.itemsize
-        most = (end - start) // stride
-        if not most:
+        head, stop = at - start, at + dtype.itemsize
+        if stop > end:
             self._error(at, f"{field.name}: the file or the message ends within a number")
+        if self._view[stop : min(stop + head, end)] != self._view[start:at]:
+            return np.frombuffer(self._view, dtype, 1, at), stop
+        stride = stop - start
+        most = (end - start) // stride
         items = np.frombuffer(self._view, np.uint8, most * stride, start).reshape(most, stride)
         tag = items[0, :head]
         count, block = 1, 4

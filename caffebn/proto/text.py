@@ -22,8 +22,6 @@ __all__ = ["MAX_BYTES", "dump", "parse", "read"]
 #: The largest text that is read.
 MAX_BYTES = 256 * 2**20
 
-_MAX_WARNINGS = 100
-
 
 def parse(text: str, type: str = "NetParameter", filename: str = "<text>", strict: bool = False) -> Message:
     """Read a message from a text.
@@ -85,6 +83,6 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter", strict: bool 
 def _parse(text: str, type: str, filename: str, strict: bool) -> Message:
     reader = Reader(text.removeprefix("\ufeff"), filename, strict)
     message = reader.message(message_type(type))
-    for words in reader.complaints(_MAX_WARNINGS):
+    for words in reader.complaints():
         warnings.warn(words, CaffebnWarning, stacklevel=3)
     return message

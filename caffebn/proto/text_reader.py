@@ -23,7 +23,7 @@ from caffebn.proto.schema import UNKNOWN, Field, MessageType
 from caffebn.proto.source import Source
 from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText
 
-__all__ = ["MAX_DEPTH", "MAX_FIELDS", "Reader"]
+__all__ = ["MAX_COMPLAINTS", "MAX_DEPTH", "MAX_FIELDS", "Reader"]
 
 #: How deep messages may be nested.
 MAX_DEPTH = 64
@@ -31,20 +31,26 @@ MAX_DEPTH = 64
 #: How many values a text may hold, elements of numpy arrays not counted.
 MAX_FIELDS = 1_000_000
 
+#: For how many unknown fields there is a sentence each.
+MAX_COMPLAINTS = 100
+
 _MAX_NUMBER = 400  # characters of one number
 _MAX_SHOWN = 40
 
 _TOKEN = re.compile(
-    r"""[ \t\r\n\f\v]* (?: \#[^\n]* [ \t\r\n\f\v]* )*
+    r"""[ \t\r\n\f\v]*
     (?: (?P<word> [A-Za-z_]\w* )
       | (?P<number> (?: 0[xX][0-9a-fA-F]+
                       | (?: [0-9]+\.?[0-9]* | \.[0-9]+ ) (?:[eE][+-]?[0-9]+)? [fF]? ) (?![\w.]) )
-      | (?P<string> "(?: [^"\\\n] | \\. )*" | '(?: [^'\\\n] | \\. )*' )
       | (?P<symbol> [{}<>\[\]:;,\-] )
+      | (?P<quote> ["'] )
+      | (?P<comment> \#[^\n]* )
       | (?P<bad> [\w.]+ | . )
       | \Z )""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
+# a string is scanned piece by piece: as one pattern it would need memory for every escape in it
+_PLAIN = {'"': re.compile(r'[^"\\\n]*'), "'": re.compile(r"[^'\\\n]*")}
 _ESCAPE = re.compile(
     rb"\\(?: ([0-7]{1,3}) | [xX]([0-9a-fA-F]{1,2}) | u([0-9a-fA-F]{4}) | U([0-9a-fA-F]{8}) | (.) )",
     re.VERBOSE | re.DOTALL,
@@ -62,12 +68,14 @@ class Reader:
     """Reads one message from a text; after `message`, `complaints` has the words on unknown fields."""
 
     def __init__(self, text: str, filename: str, strict: bool):
-        self._tokens = _TOKEN.finditer(text)
+        self._text = text
+        self._next = 0
         self._source = Source(filename, text)
         self._strict = strict
         self._layer: Message | None = None
         self._count = 0
         self._unknown: list[tuple[Where, Message | None, str]] = []
+        self._more_unknown = 0
         self._scalars = {
             **dict.fromkeys(kinds.RANGES, self._integer),
             "bool": self._bool,
@@ -85,25 +93,39 @@ class Reader:
         self._fields(message, "", 0)
         return message
 
-    def complaints(self, most: int) -> Iterator[str]:
-        """Give one sentence for each unknown field, or for the first `most` of them."""
-        for where, layer, words in self._unknown[:most]:
+    def complaints(self) -> Iterator[str]:
+        """Give one sentence for each unknown field, or for the first ones if there are very many."""
+        for where, layer, words in self._unknown:
             named = f'layer "{layer.name}": ' if layer is not None and layer.has("name") else ""
-            yield f"{where}: {named}{words}; it is kept, but not used"
-        if len(self._unknown) > most:
-            more = len(self._unknown) - most
-            yield f"{self._source.filename}: {more} more unknown fields are kept, but not used"
+            yield f"{where}: {named}{words}"
+        if self._more_unknown:
+            yield f"{self._source.filename}: {self._more_unknown} more unknown fields are kept, but not used"
 
     # -- tokens
 
     def _advance(self) -> None:
-        match = next(self._tokens)
-        self._kind = kind = match.lastgroup
+        kind = "comment"
+        while kind == "comment":
+            match = _TOKEN.match(self._text, self._next)
+            kind = match.lastgroup
+            self._next = match.end()
+        self._kind = kind
         self._token = match[kind] if kind else ""
         self._at = match.start(kind) if kind else match.end()
+        if kind == "quote":
+            self._scan_string()
 
-    def _is(self, symbol: str) -> bool:
-        return self._kind == "symbol" and self._token == symbol
+    def _scan_string(self) -> None:
+        text, quote, at = self._text, self._token, self._next
+        while True:
+            at = _PLAIN[quote].match(text, at).end()
+            if text[at : at + 1] != "\\":
+                break
+            at += 2
+        closed = text[at : at + 1] == quote
+        self._kind = "string" if closed else "bad"
+        self._next = at + 1
+        self._token = text[self._at : self._next] if closed else quote
 
     def _take(self, symbol: str) -> bool:
         if self._kind == "symbol" and self._token == symbol:
@@ -329,10 +351,7 @@ class Reader:
     def _unknown_field(self, message: Message, name: str, at: int, depth: int) -> None:
         type = message._type
         if type is not UNKNOWN:
-            words = f"{type.name} has no field {_shown(name)}{_hint(name, type.fields)}"
-            if self._strict:
-                self._error(words, at)
-            self._unknown.append((self._source.where(at), self._layer, words))
+            self._complain(type, name, at)
         colon = self._take(":")
         if name[0].isdigit() or name[0] == ".":
             message.unknown.append(self._numbered(name, at))
@@ -343,6 +362,16 @@ class Reader:
         else:
             value = self._unknown_value(at, depth)
             message.unknown.append(UnknownText(name, value, self._source.where(at)))
+
+    def _complain(self, type: MessageType, name: str, at: int) -> None:
+        if len(self._unknown) == MAX_COMPLAINTS:
+            self._more_unknown += 1
+            return
+        words, hint = f"{type.name} has no field {_shown(name)}", _hint(name, type.fields)
+        if self._strict:
+            self._error(f"{words}{hint}", at)
+        words = f"{words}; it is kept, but not used{hint}"
+        self._unknown.append((self._source.where(at), self._layer, words))
 
     def _unknown_list(self, depth: int) -> list[Any]:
         elements: list[Any] = []
@@ -416,7 +445,8 @@ def _float(token: str) -> float | None:
 
 
 def _shown(token: str) -> str:
-    return f'"{token}"' if len(token) <= _MAX_SHOWN else f'"{token[:_MAX_SHOWN]}..."'
+    short = token if len(token) <= _MAX_SHOWN else f"{token[:_MAX_SHOWN]}..."
+    return short if token[:1] in ('"', "'") else f'"{short}"'
 
 
 def _hint(word: str, known: Any) -> str:

@@ -159,7 +159,7 @@ def _upgraded_layer(old: Message) -> Message:
     for field, value in old.set_fields():
         target = layer.schema.fields.get(field.name)
         if field.name == "type":
-            layer.type = _SPECIAL_TYPES.get(value) or value.title().replace("_", "")
+            layer.type = _type_name(value)
             _carry_place(old, "type", layer, "type")
         elif field.name in _PER_BLOB:
             _spread(old, field.name, value, layer)
@@ -172,6 +172,11 @@ def _upgraded_layer(old: Message) -> Message:
     )
     _move_transform(layer)
     return layer
+
+
+def _type_name(name: str) -> str:
+    camel_case = "".join(word.capitalize() for word in name.split("_"))
+    return _SPECIAL_TYPES.get(name, camel_case)
 
 
 def _spread(old: Message, name: str, values: list, layer: Message) -> None:

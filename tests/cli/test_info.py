@@ -43,7 +43,6 @@ def test_table(run, net_file):
 
 def test_batch_norm_table(run, net_file):
     result = run("info", net_file)
-    assert cells(result.stdout, "bn") or True
     line = [line.split() for line in result.stdout.splitlines() if line.split()[:1] == ["bn"]][-1]
     assert line == ["bn", "batch", "stored", "1e-05", "0.999"]
 
@@ -54,8 +53,8 @@ def test_json(run, net_file):
     by_name = {row["name"]: row for row in found["layers"]}
     assert list(by_name) == ["data", "conv", "bn", "scale", "relu", "fc", "prob"]
     assert by_name["conv"] == {
-        "name": "conv", "type": "Convolution", "bottoms": ["data"], "tops": ["conv"], "shapes": [[2, 4, 4, 3]],
-        "parameters": 112, "macs": 2 * 4 * 12 * 27, "memory": 2 * 4 * 12 * 4,
+        "name": "conv", "type": "Convolution", "bottoms": ["data"], "tops": ["conv"],
+        "shapes": [[2, 4, 4, 3]], "parameters": 112, "macs": 2 * 4 * 12 * 27, "memory": 2 * 4 * 12 * 4,
     }  # fmt: skip
     assert by_name["bn"]["parameters"] == 9 and by_name["bn"]["memory"] == 0
     assert by_name["fc"]["macs"] == 2 * 48 * 2
@@ -75,9 +74,13 @@ def test_batch(run, net_file):
 
 def test_batch_of_a_net_with_data_layers(run, tmp_path):
     path = tmp_path / "net.prototxt"
-    path.write_text('layer { name: "a" type: "DummyData" top: "a" dummy_data_param { shape { dim: 1 } } }')
+    path.write_text("""layer { name: "a" type: "MemoryData" top: "a" top: "b"
+        memory_data_param { batch_size: 1 channels: 1 height: 1 width: 1 } }""")
     result = run("info", path, "--batch", 5)
-    assert result.exit_code == 1 and "--batch sets the size of Input layers, and this net has none" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "--batch sets the size of Input layers, and this net has none" in result.stderr
+    )
 
 
 @pytest.mark.parametrize("stated, train, test", [("true", "stored", "stored"), ("false", "batch", "batch")])
@@ -89,7 +92,9 @@ def test_stated_use_of_statistics(run, net_file, stated, train, test, phase):
     ))  # fmt: skip
     (state,) = json.loads(run("info", net_file, "--json", "--phase", phase).stdout)["batch_norm"]
     assert (state["train"], state["test"], state["eps"]) == (train, test, 0.001)
-    assert [note[:34] for note in state["notes"]] == (["uses the batch in TEST as well: th"] if test == "batch" else [])
+    assert [note[:34] for note in state["notes"]] == (
+        ["uses the batch in TEST as well: th"] if test == "batch" else []
+    )
 
 
 def test_factor(run, net_file, weights):
@@ -101,26 +106,57 @@ def test_factor(run, net_file, weights):
 
 
 @pytest.mark.parametrize("blobs, note", [
-    ((0, 0, 0), "nothing is stored: stored statistics count as 0, the output is x/sqrt(eps)"),
-    ((1, 1, 0), "the factor is 0, though statistics are stored"),
-    ((1, 1, -2), "the factor is negative"),
-    ((1, 1, 0.5), "the factor lies between 0 and 1"),
-    ((1, [1, -1, 2, -3], 10), "variance + eps is negative in 2 of 4 channels: their output is not a number"),
-    ((1, [1, -1e-6, 2, 3], 1), "the variance is negative in 1 of 4 channels"),
-    ((1, [1, 0, 0, 3], 1), "the variance is 0 in 2 of 4 channels"),
-    ((np.nan, 1, 1), "holds values that are not finite"),
+    ((1, [1, 0, 0, 3], 10), "bn: the variance is 0 in 2 of 4 channels: they never varied"),
+    ((np.nan, 1, 1), "bn: holds statistics that are not finite"),
+    ((1, np.inf, 1), "bn: holds statistics that are not finite"),
+    ((1, 1, 0), 'layer "bn" (BatchNorm): the factor (blob 2) is 0 although statistics are stored'),
+    ((1, [1, -1, 2, 3], 10), 'layer "bn" (BatchNorm): stored variances (blob 1) are negative'),
 ])  # fmt: skip
 def test_remarkable_blobs(run, net_file, weights, blobs, note):
     result = run("info", net_file, "--weights", weights(*blobs))
     assert result.exit_code == 0
-    assert f"warning: bn: {note}" in result.stderr
+    assert result.stderr.startswith(f"warning: {note}") and result.stderr.count("warning") == 1
+
+
+def test_what_the_weights_did(run, net_file, weights):
+    file = weights(1, 2, 10)
+    net_file.write_text(net_file.read_text().replace('"fc"', '"head"'))
+    found = json.loads(run("info", net_file, "--weights", file, "--json").stdout)
+    assert found["weights"] == {
+        "source": str(file),
+        "matched": ["conv", "bn", "scale"],
+        "missing": ["head"],
+        "unused": ["fc"],
+        "notes": [],
+    }
+    lines = run("info", net_file, "--weights", file).stdout.splitlines()
+    assert lines[-3:] == [
+        "without weights: head", "weights not used: fc", f"3 layers got weights from {file}"
+    ]  # fmt: skip
+
+
+def test_no_factor_without_weights_for_the_layer(run, net_file, weights):
+    file = weights(1, 2, 10)
+    net_file.write_text(net_file.read_text().replace('"bn"', '"norm"'))
+    (state,) = json.loads(run("info", net_file, "--weights", file, "--json").stdout)["batch_norm"]
+    assert state["factor"] is None
+
+
+def test_loss_without_a_top(run, net_file):
+    text = net_file.read_text()
+    label = 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }'
+    loss = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" }'
+    net_file.write_text(label + text[: text.index('layer { name: "prob"')] + loss)
+    found = json.loads(run("info", net_file, "--json").stdout)["layers"][-1]
+    assert (found["name"], found["tops"], found["shapes"], found["memory"]) == ("loss", [], [], 0)
 
 
 def test_layers_in_one_state_share_a_line(run, tmp_path):
     path = tmp_path / "net.prototxt"
     text = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 } } }'
     for i, eps in enumerate([1e-5, 1e-5, 1e-3, 1e-5]):
-        text += f'layer {{ name: "b{i}" type: "BatchNorm" bottom: "data" top: "data" batch_norm_param {{ eps: {eps} }} }}'
+        text += f'layer {{ name: "b{i}" type: "BatchNorm" bottom: "data" top: "data" '
+        text += f"batch_norm_param {{ eps: {eps} }} }}"
     path.write_text(text)
     lines = run("info", path).stdout.splitlines()
     assert [line.split()[:4] for line in lines if " more" in line] == [["b0", "and", "2", "more"]]
@@ -137,7 +173,9 @@ def test_shared_parameters_count_once(run, tmp_path):
                 inner_product_param { num_output: 3 } }
     """)
     found = json.loads(run("info", path, "--json").stdout)
-    assert [row["parameters"] for row in found["layers"]] == [0, 12, 0] and found["totals"]["parameters"] == 12
+    assert [row["parameters"] for row in found["layers"]] == [0, 12, 0] and found["totals"][
+        "parameters"
+    ] == 12
 
 
 def test_missing_file(run, tmp_path):
@@ -151,10 +189,10 @@ def test_missing_weights(run, net_file):
 
 
 def test_wrong_text(run, net_file):
-    net_file.write_text('layer { nmae: "a" }')
+    net_file.write_text("layer { name: }")
     result = run("info", net_file)
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {net_file}:1:9: ") and "Traceback" not in result.stderr
+    assert result.stderr.startswith(f"error: {net_file}:1:15: ") and "Traceback" not in result.stderr
 
 
 def test_weights_in_place_of_the_net(run, net_file, weights):

@@ -122,6 +122,8 @@ def test_starting_loads_no_verb_and_no_slow_package():
 
 def test_help_loads_no_verb():
     code = "import sys; sys.argv = ['caffebn', '--help']; from caffebn.cli import main; main()"
-    check = "import atexit, sys; atexit.register(lambda: print('loaded', 'caffebn.cli.info' in sys.modules)); "
+    check = (
+        "import atexit, sys; atexit.register(lambda: print('loaded', 'caffebn.cli.info' in sys.modules)); "
+    )
     done = subprocess.run([sys.executable, "-c", check + code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("loaded False\n")

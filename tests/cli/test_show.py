@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from rich import console
@@ -46,17 +47,16 @@ LONG = "a_layer_with_a_name_that_is_much_longer_than_eighty_columns_" * 2
 def rows(width, monkeypatch, capsys, terminal):
     monkeypatch.setattr(console.Console, "is_terminal", property(lambda self: terminal))
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setenv("NO_COLOR", "1")
     show.table(["name", ">n"], [[LONG, "123"], ["b [red]", "4"]], ["2 rows", "127"], title="some")
-    return capsys.readouterr().out.splitlines()
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
 
 @pytest.mark.parametrize("width", [40, 80])
 def test_table_keeps_within_a_terminal(monkeypatch, capsys, width):
     lines = rows(width, monkeypatch, capsys, terminal=True)
     assert max(map(len, lines)) <= width
-    assert "".join(line.split()[0] for line in lines[3:-5]).startswith(LONG)
-    assert any("123" in line for line in lines)
+    assert "".join(line.split()[0] for line in lines[3:] if line.strip()).startswith(LONG)
+    assert [line for line in lines if line.endswith("  123")]
 
 
 def test_table_in_a_pipe_has_one_line_a_row(monkeypatch, capsys):

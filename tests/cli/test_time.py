@@ -18,54 +18,71 @@ def threads_as_before():
     threads.set(before)
 
 
-def test_table(run, net_file):
-    result = run("time", net_file, "-n", 2, "--threads", 1)
+@pytest.fixture
+def train_file(net_file):
+    """The small net with a loss and a label in place of its softmax."""
+    label = 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }'
+    prob = 'name: "prob" type: "Softmax" bottom: "fc" top: "prob"'
+    loss = 'name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label"'
+    net_file.write_text(label + net_file.read_text().replace(prob, loss))
+    return net_file
+
+
+def test_table(run, train_file):
+    result = run("time", train_file, "-n", 2, "--threads", 1)
     assert result.exit_code == 0 and result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["layer", "type", "forward", "ms", "backward", "ms", "share"]
-    rows = {line.split()[0]: line.split() for line in lines if line.endswith("%")}
-    assert list(rows) == ["data", "conv", "bn", "scale", "relu", "fc", "prob"]
-    assert all(len(row) == 5 for row in rows.values())
+    rows = {line.split()[0]: line.split() for line in lines if line.rstrip().endswith("%")}
+    assert list(rows) == ["label", "data", "conv", "bn", "scale", "relu", "fc", "loss"]
+    assert [len(row) for row in rows.values()] == [4, 4, 5, 5, 5, 5, 5, 5]
     assert abs(sum(float(row[-1].rstrip("%")) for row in rows.values()) - 100) < 1
+    assert "backward" in lines[-1]
     assert lines[-1].startswith("Whole net: forward ") and lines[-1].endswith("ms  (1 threads, median of 2)")
 
 
-def test_forward_only(run, net_file):
-    result = run("time", net_file, "-n", 1, "--forward-only")
+def test_forward_only(run, train_file):
+    result = run("time", train_file, "-n", 1, "--forward-only")
     assert "backward" not in result.stdout and "forward" in result.stdout
 
 
-def test_json(run, net_file):
-    found = json.loads(run("time", net_file, "--iterations", 1, "--phase", "train", "--threads", 2, "--json").stdout)
+def test_net_without_loss(run, net_file):
+    lines = run("time", net_file, "-n", 1).stdout.splitlines()
+    assert lines[-2] == "No layer goes backward: the net has no loss."
+    assert lines[0].split() == ["layer", "type", "forward", "ms", "share"]
+
+
+def test_json(run, train_file):
+    words = ["time", train_file, "--iterations", 1, "--phase", "train", "--threads", 2, "--json"]
+    found = json.loads(run(*words).stdout)
     assert {key: found[key] for key in ("net", "phase", "iterations", "threads")} == {
         "net": "small", "phase": "TRAIN", "iterations": 1, "threads": 2
     }  # fmt: skip
     assert found["forward"] > 0 and found["backward"] > 0
-    assert set(found["layers"][1]) == {"name", "type", "forward", "backward"}
-    assert found["layers"][1]["forward"] > 0
+    by_name = {row["name"]: row for row in found["layers"]}
+    assert set(by_name["conv"]) == {"name", "type", "forward", "backward"}
+    assert by_name["conv"]["forward"] > 0 and by_name["conv"]["backward"] > 0
+    assert by_name["data"]["backward"] is None
 
 
 def test_batch_makes_more_work(run, net_file):
     assert run("time", net_file, "-n", 1, "--batch", 7).exit_code == 0
 
 
-def test_labels_are_valid(net_file):
-    net_file.write_text(net_file.read_text().replace('name: "prob" type: "Softmax" bottom: "fc" top: "prob"',
-                                                     'name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label"')
-                        + 'layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 2 } } }')  # fmt: skip
-    text = net_file.read_text().splitlines()
-    net_file.write_text("\n".join([text[-1], *text[:-1]]))
-    result = time.measure(Net(str(net_file), "TRAIN"), 1, backward=True)
-    assert len(result["layers"]) == 8
+def test_medians_leave_the_first_run_out(train_file, monkeypatch):
+    net = Net(str(train_file), "TRAIN")
+    slow = iter([1000.0] * 2 * 16 + [0.0] * 1000)  # 8 layers and the net forward, 6 and the net backward
+    clock = [0.0]
 
+    def tick():
+        clock[0] += 1 + next(slow)
+        return clock[0]
 
-def test_medians_leave_the_first_run_out(net_file, monkeypatch):
-    net = Net(str(net_file), "TEST")
-    clock = iter(range(10**6))
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", tick)
     result = time.measure(net, 3, backward=True)
     assert result["forward"] == result["backward"] == 1
     assert {row["forward"] for row in result["layers"]} == {1}
+    assert [row["backward"] for row in result["layers"]] == [None, None, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("words", [["-n", "0"], ["--threads", "0"], ["--phase", "x"]])

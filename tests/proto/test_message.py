@@ -121,7 +121,8 @@ REFUSALS = [
      "ConvolutionParameter.bias_term: expected True or False, found 2 (int)"),
     ("ConvolutionParameter", "pad", 3,
      "ConvolutionParameter.pad is repeated: expected a list of uint32, found 3"),
-    ("LayerParameter", "top", "data", "LayerParameter.top is repeated: expected a list of string, found 'data'"),
+    ("LayerParameter", "top", "data",
+     "LayerParameter.top is repeated: expected a list of string, found 'data'"),
     ("LayerParameter", "name", b"x", "LayerParameter.name: expected a str, found b'x' (bytes)"),
     ("LayerParameter", "name", "\ud800",
      r"LayerParameter.name: expected a str that UTF-8 can hold, found '\ud800' (str)"),
@@ -189,7 +190,9 @@ def test_messages_of_another_type_are_refused():
     lambda m: Message("BatchNormParameter", epsilon=1),
 ])  # fmt: skip
 def test_unknown_attribute_names_the_nearest(use):
-    with pytest.raises(AttributeError, match='BatchNormParameter has no field "epsilon"; did you mean "eps"?'):
+    with pytest.raises(
+        AttributeError, match='BatchNormParameter has no field "epsilon"; did you mean "eps"?'
+    ):
         use(Message("BatchNormParameter"))
 
 
@@ -206,7 +209,9 @@ def test_properties_cannot_be_assigned():
 ])  # fmt: skip
 def test_the_message_that_stands_for_an_absent_one_cannot_change(change):
     layer = Message("LayerParameter")
-    with pytest.raises(ArgumentError, match="this ConvolutionParameter is absent and only stands for the def"):
+    with pytest.raises(
+        ArgumentError, match="this ConvolutionParameter is absent and only stands for the def"
+    ):
         change(layer.convolution_param)
     assert not layer.has("convolution_param")
     assert layer.convolution_param.unknown == []

@@ -133,7 +133,9 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, y:
     _affine[x.itemsize](x, scale, shift, y, work, threads.for_work(x.size))
 
 
-def _check_float_vector(op: str, vector: np.ndarray, name: str, x: np.ndarray, writable: bool = False) -> None:
+def _check_float_vector(
+    op: str, vector: np.ndarray, name: str, x: np.ndarray, writable: bool = False
+) -> None:
     """Check a vector over the channels of x, in the dtype of x or in float64."""
     dtype = DOUBLE if getattr(vector, "dtype", None) == DOUBLE else x.dtype
     check(op, vector, name, x.shape[1:2], dtype, writable=writable)

@@ -28,7 +28,9 @@ def by_dtype(kernel: Callable) -> dict[int, Callable]:
     return {4: kernel["float"], 8: kernel["double"]}  # type: ignore[index]
 
 
-def check_tensor(op: str, array: np.ndarray, name: str, ndim: int | None = None, writable: bool = False) -> None:
+def check_tensor(
+    op: str, array: np.ndarray, name: str, ndim: int | None = None, writable: bool = False
+) -> None:
     """Check the first tensor of a call, which sets dtype and shape for the others.
 
     Parameters

@@ -42,9 +42,7 @@ def lrn_across_backward(
     _lrn_across_backward[x.itemsize](x, y, scale, dy, dx, size, alpha, beta, n_threads)
 
 
-def lrn_within(
-    x: np.ndarray, scale: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: float
-) -> None:
+def lrn_within(x: np.ndarray, scale: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: float) -> None:
     """Normalise by the places around; see the reference op."""
     _check_forward("lrn_within", x, scale, y, size)
     _lrn_within[x.itemsize](x, scale, y, size, alpha, beta, threads.for_work(x.size * size))

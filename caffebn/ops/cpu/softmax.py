@@ -45,7 +45,7 @@ def softmax_loss(prob: np.ndarray, label: np.ndarray, ignore: int | None, out: n
     check_tensor("softmax_loss", prob, "prob", 3)
     check("softmax_loss", out, "out", (2,), DOUBLE, writable=True)
     has_ignore, ignored = _check_labels("softmax_loss", prob, label, ignore)
-    work = scratch(2 * label.size, DOUBLE)
+    work = scratch(label.size, DOUBLE)
     n_threads = threads.for_work(label.size * _TRANSCENDENTAL)
     _softmax_loss[prob.itemsize](prob, label, has_ignore, ignored, out, work, n_threads)
 

@@ -4,6 +4,7 @@ Written to be read and to be right: sums are taken in float64, and nothing is do
 The arguments are not checked.
 """
 
+from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.reference.channel import (
     affine,
     channel_dot,
@@ -15,7 +16,12 @@ from caffebn.ops.reference.channel import (
     stored_statistics,
     update_statistics,
 )
-from caffebn.ops.reference.conv import conv_backward_data, conv_backward_weight, conv_forward, conv_scratch_size
+from caffebn.ops.reference.conv import (
+    conv_backward_data,
+    conv_backward_weight,
+    conv_forward,
+    conv_scratch_size,
+)
 from caffebn.ops.reference.copy import add_from, copy_from, copy_into
 from caffebn.ops.reference.elementwise import (
     axpy,
@@ -38,8 +44,13 @@ from caffebn.ops.reference.elementwise import (
 from caffebn.ops.reference.gemm import gemm
 from caffebn.ops.reference.lrn import lrn_across, lrn_across_backward, lrn_within, lrn_within_backward
 from caffebn.ops.reference.pool import ave_pool, ave_pool_backward, max_pool, max_pool_backward
-from caffebn.ops.reference.softmax import accuracy, softmax, softmax_backward, softmax_loss, softmax_loss_backward
-from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.reference.softmax import (
+    accuracy,
+    softmax,
+    softmax_backward,
+    softmax_loss,
+    softmax_loss_backward,
+)
 
 __all__ = [
     "ConvGeometry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def conv_backward_data(
     """
     g = geometry
     frame = np.zeros((len(dx), g.group, g.channels // g.group, *g.framed))
-    grouped = dy.reshape(len(dy), g.group, -1, *g.out_spatial)
+    grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
     for k, window in _windows(g):
         frame[window] += np.einsum("ngo...,goc->ngc...", grouped, _weights(w, g)[k])
     inside = tuple(slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
@@ -102,7 +103,7 @@ def conv_backward_weight(
     """
     g = geometry
     frame = _framed(x, g)
-    grouped = dy.reshape(len(dy), g.group, -1, *g.out_spatial)
+    grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
     total = np.zeros((g.kernel_count, g.group, g.num_output // g.group, g.channels // g.group))
     for k, window in _windows(g):
         total[k] = np.einsum("ngop,ngcp->goc", *(_flat(v.astype(np.float64)) for v in (grouped, frame[window])))
@@ -122,7 +123,7 @@ def _weights(w: np.ndarray, g: ConvGeometry) -> np.ndarray:
 
 
 def _flat(v: np.ndarray) -> np.ndarray:
-    return v.reshape(*v.shape[:3], -1)
+    return v.reshape(*v.shape[:3], prod(v.shape[3:]))
 
 
 def _windows(g: ConvGeometry) -> Iterator[tuple[int, tuple]]:

@@ -64,9 +64,7 @@ def lrn_across_backward(
     dx[...] = own - 2 * alpha * beta / size * x * _over_channels(ratio, size)
 
 
-def lrn_within(
-    x: np.ndarray, scale: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: float
-) -> None:
+def lrn_within(x: np.ndarray, scale: np.ndarray, y: np.ndarray, size: int, alpha: float, beta: float) -> None:
     """Divide by a power of the squares around each place of the same channel.
 
     ``scale = 1 + alpha / size**2 * sum(x**2)`` over `size` by `size` places, zero outside the image, and

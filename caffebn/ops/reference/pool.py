@@ -49,9 +49,7 @@ def max_pool(
         first = found.argmax(axis=2)
         h, w = np.divmod(first, window.shape[3])
         y[:, :, i, j] = np.take_along_axis(found, first[..., None], axis=2)[..., 0]
-        index[:, :, i, j] = np.where(
-            y[:, :, i, j] > LOWEST, (h + rows.start) * width + w + columns.start, -1
-        )
+        index[:, :, i, j] = np.where(y[:, :, i, j] > LOWEST, (h + rows.start) * width + w + columns.start, -1)
 
 
 def max_pool_backward(dy: np.ndarray, index: np.ndarray, dx: np.ndarray) -> None:

@@ -1,0 +1,6 @@
+"""Types of pyx/cpuid.pyx."""
+
+X86_64: bool
+
+def known() -> frozenset[str]: ...
+def features() -> frozenset[str]: ...

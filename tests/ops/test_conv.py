@@ -1,0 +1,186 @@
+"""Convolution in any number of dimensions: definition, agreement, adjointness, threads, refusals."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caffebn import ops
+from caffebn.errors import ArgumentError
+from caffebn.ops import level, threads
+from caffebn.ops.geometry import ConvGeometry
+
+CPU, REFERENCE = ops.get("cpu"), ops.get("reference")
+DTYPES = ("float32", "float64")
+
+
+class Case:
+    """Random operands of one geometry."""
+
+    def __init__(self, geometry: ConvGeometry, batch: int, dtype: str, bias: bool = True):
+        rng = np.random.default_rng(1)
+        g = self.geometry = geometry
+        self.x = rng.normal(size=(batch, g.channels, *g.spatial)).astype(dtype)
+        self.w = rng.normal(size=g.weight_shape).astype(dtype)
+        self.dy = rng.normal(size=(batch, g.num_output, *g.out_spatial)).astype(dtype)
+        self.bias = rng.normal(size=g.num_output).astype(dtype) if bias else None
+
+    def run(self, backend):
+        g = self.geometry
+        scratch = np.full(backend.conv_scratch_size(g, len(self.x)), np.nan, self.x.dtype)
+        y, dx, dw = np.full_like(self.dy, np.nan), np.full_like(self.x, np.nan), np.ones_like(self.w)
+        backend.conv_forward(self.x, self.w, self.bias, y, g, scratch)
+        backend.conv_backward_data(self.dy, self.w, dx, g, scratch)
+        backend.conv_backward_weight(self.x, self.dy, dw, g, scratch)
+        return y, dx, dw
+
+    def check(self):
+        eps = np.finfo(self.x.dtype).eps
+        g = self.geometry
+        depths = (
+            g.k_table.size,
+            g.num_output // g.group * g.kernel_count,
+            max(1, len(self.x) * g.places),
+        )
+        for found, expected, depth in zip(self.run(CPU), self.run(REFERENCE), depths, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5 if eps > 1e-10 else 1e-12, atol=16 * eps * (depth + 4))
+
+
+@st.composite
+def geometries(draw):
+    axes = draw(st.integers(0, 3))
+
+    def each(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(axes))
+
+    kernel, stride, pad, dilation = each(1, 3), each(1, 3), each(0, 2), each(1, 2)
+    spatial = tuple(
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, p, d in zip(kernel, pad, dilation, strict=True)
+    )
+    group = draw(st.sampled_from([1, 1, 2, 3]))
+    channels, outputs = group * draw(st.integers(1, 4)), group * draw(st.integers(1, 4))
+    return ConvGeometry(channels, spatial, outputs, kernel, stride, pad, dilation, group)
+
+
+@settings(max_examples=80, deadline=None)
+@given(geometries(), st.integers(0, 3), st.sampled_from(DTYPES), st.booleans())
+def test_backends_agree(geometry, batch, dtype, bias):
+    Case(geometry, batch, dtype, bias).check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        ConvGeometry(3, (23, 19), 16, (7, 7), (2, 2), (3, 3), (1, 1)),
+        ConvGeometry(64, (7, 7), 72, (1, 1), (1, 1), (0, 0), (1, 1)),
+        ConvGeometry(64, (7, 7), 20, (1, 1), (2, 2), (0, 0), (1, 1)),
+        ConvGeometry(40, (9, 9), 33, (3, 3), (1, 1), (1, 1), (1, 1)),
+        ConvGeometry(32, (12, 12), 32, (3, 3), (1, 1), (1, 1), (1, 1), 32),
+        ConvGeometry(6, (11, 11), 12, (3, 3), (2, 2), (1, 1), (2, 2), 6),
+        ConvGeometry(8, (6, 6), 8, (1, 1), (1, 1), (0, 0), (1, 1), 8),
+        ConvGeometry(24, (10, 10), 24, (3, 3), (1, 1), (1, 1), (1, 1), 4),
+        ConvGeometry(300, (3, 3), 9, (3, 3), (1, 1), (1, 1), (1, 1)),
+        ConvGeometry(2, (40,), 5, (9,), (3,), (4,), (2,)),
+        ConvGeometry(2, (3, 4, 5, 6), 3, (2, 2, 2, 2), (1, 2, 1, 2), (1, 0, 1, 0), (1, 1, 2, 1)),
+    ],
+    ids=lambda g: f"{g.channels}x{g.spatial}-{g.num_output}-k{g.kernel}-s{g.stride}-g{g.group}",
+)
+def test_shapes_of_real_nets(geometry, dtype):
+    Case(geometry, 3, dtype).check()
+
+
+def test_closed_form():
+    g = ConvGeometry(1, (3, 3), 1, (2, 2), (1, 1), (1, 0), (1, 1))
+    x = np.arange(9, dtype="f").reshape(1, 1, 3, 3)
+    w = np.array([[1, 2], [3, 4]], "f").reshape(1, 1, 2, 2)
+    expected = [[3 * 0 + 4 * 1, 3 * 1 + 4 * 2], [0 + 2 + 9 + 16, 1 + 4 + 12 + 20], [27, 0], [6 + 14, 7 + 16]]
+    expected[2] = [3 + 8 + 18 + 28, 4 + 10 + 21 + 32]
+    for backend in (CPU, REFERENCE):
+        y = np.empty((1, 1, 4, 2), "f")
+        backend.conv_forward(x, w, None, y, g, np.empty(backend.conv_scratch_size(g, 1), "f"))
+        np.testing.assert_array_equal(y[0, 0], expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(geometries(), st.integers(1, 3))
+def test_the_three_directions_are_adjoint(geometry, batch):
+    """<y, dy> = <x, dx> = <w, dw>: the backward passes are the transposes of the forward pass."""
+    case = Case(geometry, batch, "float64", bias=False)
+    y, dx, dw = case.run(CPU)
+    expected = np.vdot(y, case.dy)
+    scale = 1 + np.abs(y).sum() * np.abs(case.dy).max()
+    assert abs(np.vdot(case.x, dx) - expected) < 1e-12 * scale
+    assert abs(np.vdot(case.w, dw - 1) - expected) < 1e-12 * scale
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_any_number_of_threads_gives_the_same_bits(dtype, group):
+    case = Case(ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group), 5, dtype)
+    before = threads.get()
+    try:
+        results = []
+        for n in (1, 2, 3, 7):
+            threads.set(n)
+            results.append(case.run(CPU))
+    finally:
+        threads.set(before)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_batches_do_not_change_an_image():
+    g = ConvGeometry(5, (7, 7), 9, (3, 3), (1, 1), (1, 1), (1, 1))
+    case = Case(g, 6, "float32")
+    whole = case.run(CPU)[0]
+    for i in range(6):
+        y = np.empty_like(whole[:1])
+        CPU.conv_forward(case.x[i : i + 1], case.w, case.bias, y, g, np.empty(CPU.conv_scratch_size(g, 1), "f"))
+        np.testing.assert_array_equal(y[0], whole[i])
+
+
+@pytest.mark.parametrize("name", level.available())
+def test_every_level(name, monkeypatch):
+    from caffebn.ops.cpu import conv
+
+    kernel = level.kernels("conv", name)
+    for function in ("pad", "crop", "forward", "backward_weight", "backward_data"):
+        monkeypatch.setattr(conv, f"_{function}", {4: getattr(kernel, function)["float"], 8: getattr(kernel, function)["double"]})
+    monkeypatch.setattr(conv, "_kernel", kernel)
+    for dtype in DTYPES:
+        Case(ConvGeometry(20, (9, 9), 33, (3, 3), (2, 2), (1, 1), (1, 1)), 3, dtype).check()
+
+
+def test_read_only_operands():
+    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
+    for array in (case.x, case.w, case.dy, case.bias):
+        array.flags.writeable = False
+    case.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": lambda x: x[:, :2].copy()}, r"conv_forward: x must be .*\(2, 3, 5, 5\); found .*\(2, 2, 5, 5\)"),
+        ({"x": lambda x: x.astype("d")}, r"conv_forward: w must be .*float64"),
+        ({"w": lambda w: w[:1].copy()}, r"conv_forward: w must be .*\(4, 3, 3, 3\)"),
+        ({"bias": lambda b: b[:3].copy()}, r"conv_forward: bias must be .*\(4,\)"),
+        ({"x": lambda x: np.asfortranarray(x)}, "conv_forward: x must be .*not C-contiguous"),
+    ],
+)
+def test_refusals(change, message):
+    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
+    for name, how in change.items():
+        setattr(case, name, how(getattr(case, name)))
+    y = np.empty((2, 4, 5, 5), "f")
+    scratch = np.empty(CPU.conv_scratch_size(case.geometry, 2), "f")
+    with pytest.raises(ArgumentError, match=message):
+        CPU.conv_forward(case.x, case.w, case.bias, y, case.geometry, scratch)
+
+
+def test_scratch_that_is_too_small():
+    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
+    with pytest.raises(ArgumentError, match="conv_forward: scratch must be .*294 or more"):
+        CPU.conv_forward(case.x, case.w, case.bias, np.empty((2, 4, 5, 5), "f"), case.geometry, np.empty(10, "f"))
