@@ -105,13 +105,11 @@ class Classifier(Net):
         if not pictures:
             raise ArgumentError("Classifier.predict: expected at least one picture, found none")
         if oversample:
-            pieces = io.oversample(pictures, self.crop_dims)
+            pieces = list(io.oversample(pictures, self.crop_dims))
         else:
             top, left = ((i - c) // 2 for i, c in zip(self.image_dims, self.crop_dims, strict=True))
             pieces = [im[top : top + self.crop_dims[0], left : left + self.crop_dims[1]] for im in pictures]
         in_ = self.inputs[0]
-        out = self.forward_all(
-            **{in_: np.stack([self.transformer.preprocess(in_, piece) for piece in pieces])}
-        )
-        answers = out[self.outputs[0]].reshape(len(pieces), -1)
+        prepared = np.stack([self.transformer.preprocess(in_, piece) for piece in pieces])
+        answers = self.forward_all(None, **{in_: prepared})[self.outputs[0]].reshape(len(pieces), -1)
         return answers.reshape(len(pictures), 10, -1).mean(1) if oversample else answers

@@ -402,8 +402,8 @@ def _permutation(order: Sequence[int], n: int, in_: str, caller: str, what: str)
     return tuple(int(i) for i in order)
 
 
-def _factor(scale: float, in_: str, caller: str) -> float:
-    if not np.isscalar(scale) or not np.isfinite(scale) or scale == 0:
+def _factor(scale: Any, in_: str, caller: str) -> float:
+    if not isinstance(scale, int | float | np.integer | np.floating) or not np.isfinite(scale) or scale == 0:
         raise ArgumentError(
             f'Transformer.{caller}: the scale of input "{in_}" must be a number other than 0, found {scale!r}'
         )

@@ -4,17 +4,17 @@ How work is cut.  Everything is a function of the shape alone, never of the numb
 layouts:
 
 by row      S is 16 or more.  The S places of a channel of one image lie together, and one value per channel
-            serves all of them.  A sum is cut into items of one channel, up to CHUNK places and up to 16 images
-            (about 2048 elements, so that adding up the lanes costs little); a map into items of one row, or
-            a CHUNK of it.
+            serves all of them.  A sum is cut into items of one channel, up to CHUNK places and up to 16
+            images (about 2048 elements, so that adding up the lanes costs little); a map into items of one
+            row, or a CHUNK of it.
 by column   S is less, mostly 1 (the output of InnerProduct).  x is read as a matrix with one column for each
             channel and place, repeated until it is 256 columns wide; vectors are spread over those columns
             and sums are kept for each of them.  An item is a TILE of columns of some rows.
 
-A sum writes one partial sum per item (by row) or per item and column (by column), into memory handed in; these
-are added in a fixed order.  Sums are read once, in double precision.  Kernels that need sums first and then
-visit the tensor again (`moments`, `normalize_backward`) go by groups of channels small enough to be in the
-cache the second time, as long as there are enough groups for all threads; the items are the same.
+A sum reads its tensors once and writes one double per item (by row) or per item and column (by column) into
+memory handed in; these partial sums are added in a fixed order.  Kernels that need sums first and then visit
+the tensor again (`moments`, `normalize_backward`) go by groups of channels that are still in the cache the
+second time, as long as there are enough groups for all threads; the items are the same either way.
 
 Tensors may be the same memory where the ops say so: an item reads element i before it writes element i.
 """
@@ -85,7 +85,7 @@ cdef Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:
 
 
 cdef inline Item sum_item(const Plan *p, Py_ssize_t i) noexcept nogil:
-    """Item i of a sum; items of one block follow each other, so neighbours in memory are neighbours in time."""
+    """Item i of a sum; the items of one block follow each other, as they do in memory."""
     cdef Item item
     cdef Py_ssize_t block = i // p.tiles, tile = i % p.tiles, image = p.channels * p.places, first
     if p.by_column:
@@ -155,8 +155,8 @@ cdef inline void add_item(
             at = item.start + run * item.stride
             for i in range(item.length // LANES):
                 for j in range(LANES):
-                    lane[j] += term(what, x + at + j, y + at + j, mean)
-                at += LANES
+                    lane[j] += term(what, x + at + i * LANES + j, y + at + i * LANES + j, mean)
+            at += item.length - item.length % LANES
             for j in range(item.length % LANES):
                 lane[j] += term(what, x + at + j, y + at + j, mean)
         part[0] = total(lane)
@@ -189,7 +189,7 @@ cdef double channel_total(const Plan *p, Py_ssize_t c, const double *part) noexc
 
 
 cdef void spread(const Plan *p, const real *vector, real *out) noexcept nogil:
-    """Write a vector over the channels so that `item.column` points into it: by column, once for each column."""
+    """Write a vector over the channels such that `item.column` is an index into it."""
     cdef Py_ssize_t r, c, s
     if p.by_column:
         for r in range(p.width // (p.channels * p.places)):

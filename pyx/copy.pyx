@@ -1,7 +1,7 @@
 """Moving blocks of columns between a wide matrix and a narrow one.
 
-Each kernel reads and writes every element of the narrow matrix once.  Work is cut into pieces of rows, not whole
-rows, so that a batch of one still uses all threads.
+Each kernel reads and writes every element of the narrow matrix once.  Work is cut into pieces of rows, not
+whole rows, so that a batch of one still uses all threads.
 """
 
 from cython.parallel cimport prange

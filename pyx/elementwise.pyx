@@ -1,8 +1,8 @@
 """Maps of single elements.
 
-Every kernel reads its inputs once, writes its outputs once, and cuts the flat arrays evenly among the threads;
-no element depends on another, so the cut cannot show in the result.  The loops are free of branches, which
-lets the compiler use vector instructions; sigmoid and tanh call the maths library for each element.
+Every kernel reads its inputs once, writes its outputs once, and cuts the flat arrays evenly among the
+threads; no element depends on another, so the cut cannot show in the result.  The loops are free of branches,
+which lets the compiler use vector instructions; sigmoid and tanh call the maths library for each element.
 An output may be an input of the same call: element i is written after all inputs were read at i.
 """
 

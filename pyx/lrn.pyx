@@ -1,9 +1,10 @@
 """Local response normalisation of x (N, C, H, W), across channels or within each.
 
-Both make a stretch of outputs at a time, with the sums over their windows in a local array of doubles: one loop
-over the stretch for each element of the window, in vector registers.  Across channels a stretch is a part of
-the plane, and an item of work is that part in all channels of one image, so that the channels read for each
-output are in the cache.  Within a channel a stretch is part of a row of the image, and an item is one row.
+Both make a stretch of outputs at a time, with the sums over their windows in a local array of doubles: one
+loop over the stretch for each element of the window, in vector registers.  Across channels a stretch is a
+part of the plane, and an item of work is that part in all channels of one image, so that the channels read
+for each output are in the cache.  Within a channel a stretch is part of a row of the image, and an item is
+one row.
 
 Windows are summed anew for each output, not slid along: a window that had passed a large value would keep its
 rounding error.
@@ -57,11 +58,13 @@ cdef void sum_within(
             # output j reads column shift + j
             j0, j1 = max(-shift, 0), min(n, width - shift)
             offset = i * width + shift + j0
-            add_terms(a + offset, b + offset, scale + offset if scale is not NULL else NULL, j1 - j0, sums + j0)
+            add_terms(a + offset, b + offset, scale + offset if scale is not NULL else NULL, j1 - j0,
+                      sums + j0)
 
 
 cdef void forward_stretch(
-    const real *x, const double *sums, Py_ssize_t n, double k, double factor, double beta, real *scale, real *y
+    const real *x, const double *sums, Py_ssize_t n, double k, double factor, double beta,
+    real *scale, real *y,
 ) noexcept nogil:
     """scale = k + factor * sums, y = x * scale**-beta."""
     cdef Py_ssize_t j
@@ -96,7 +99,8 @@ def lrn_across(
     Py_ssize_t size, double alpha, double beta, double k, int n_threads,
 ):
     """scale = k + alpha / size * sum of x**2 over `size` channels, y = x * scale**-beta."""
-    cdef Py_ssize_t channels = x.shape[1], plane = x.shape[2] * x.shape[3], parts = ceil_div(plane, STRETCH), i
+    cdef Py_ssize_t channels = x.shape[1], plane = x.shape[2] * x.shape[3]
+    cdef Py_ssize_t parts = ceil_div(plane, STRETCH), i
     if x.shape[0] * channels * plane == 0:
         return
     cdef const real *x_data = &x[0, 0, 0, 0]
@@ -125,7 +129,8 @@ def lrn_across_backward(
     Py_ssize_t size, double alpha, double beta, int n_threads,
 ):
     """dx = dy * scale**-beta - 2 * alpha * beta / size * x * sum of dy * y / scale over `size` channels."""
-    cdef Py_ssize_t channels = x.shape[1], plane = x.shape[2] * x.shape[3], parts = ceil_div(plane, STRETCH), i
+    cdef Py_ssize_t channels = x.shape[1], plane = x.shape[2] * x.shape[3]
+    cdef Py_ssize_t parts = ceil_div(plane, STRETCH), i
     if x.shape[0] * channels * plane == 0:
         return
     cdef const real *x_data = &x[0, 0, 0, 0]
@@ -185,7 +190,7 @@ def lrn_within_backward(
     const real[:, :, :, ::1] dy, real[:, :, :, ::1] dx,
     Py_ssize_t size, double alpha, double beta, int n_threads,
 ):
-    """dx = dy * scale**-beta - 2 * alpha * beta / size**2 * x * sum of dy * y / scale over the places around."""
+    """dx = dy * scale**-beta - 2 * alpha * beta / size**2 * x * sum of dy * y / scale over those places."""
     cdef Py_ssize_t height = x.shape[2], width = x.shape[3], rows = x.shape[0] * x.shape[1] * height, i
     if rows * width == 0:
         return

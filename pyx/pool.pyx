@@ -1,10 +1,10 @@
 """Pooling by maximum and by average of x (N, C, H, W) over windows, into y (N, C, H', W').
 
 `max_pool` makes one output row at a time.  The maxima so far lie in that row of y (and of index) and each
-position of the window is compared with all of them in one loop, with the stride known to the compiler where it
-is 1 or 2, so that the loop runs in vector registers.  Positions come in row order and only a strictly larger
-value replaces what is there, so the first of equal values wins.  x is read kernel_h / stride_h times, mostly
-from the cache.
+position of the window is compared with all of them in one loop, with the stride known to the compiler where
+it is 1 or 2, so that the loop runs in vector registers.  Positions come in row order and only a strictly
+larger value replaces what is there, so the first of equal values wins.  x is read kernel_h / stride_h times,
+mostly from the cache.
 
 `ave_pool` sums each window in double precision, in lanes where the window is as wide as the image (global
 pooling).  Both backward passes add into planes of dx, and a plane belongs to one thread.
@@ -28,7 +28,7 @@ cdef inline Py_ssize_t first_output(Py_ssize_t offset, Py_ssize_t stride) noexce
 cdef inline void keep_larger(
     const real *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t place, real *y, int32_t *index
 ) noexcept nogil:
-    """Compare n outputs with one position each: x[0], x[stride], ..., the first being `place` in its plane."""
+    """Compare n outputs with one position each, x[0], x[stride], ..., the first at `place` of the plane."""
     cdef Py_ssize_t j
     for j in range(n):
         index[j] = <int32_t> (place + j * stride) if x[j * stride] > y[j] else index[j]
@@ -140,8 +140,8 @@ cdef double row_sum(const real *x, Py_ssize_t n) noexcept nogil:
         lane[j] = 0
     for i in range(n // LANES):
         for j in range(LANES):
-            lane[j] += x[j]
-        x += LANES
+            lane[j] += x[i * LANES + j]
+    x += n - n % LANES
     for j in range(n % LANES):
         lane[j] += x[j]
     return total(lane)

@@ -87,7 +87,7 @@ def softmax_loss(
     const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, double[::1] out,
     double[::1] work, int n_threads,
 ):
-    """out = sum of -log(max(prob[label], FLT_MIN)), number of places that count; work has a double for each."""
+    """out = sum of -log(max(prob[label], FLT_MIN)), number of places that count; work: one for each place."""
     cdef Py_ssize_t places = prob.shape[2], i
     cdef long c
     cdef double floor = FLT_MIN
@@ -147,7 +147,7 @@ def accuracy(
     const real[:, :, ::1] x, const real[::1] label, bint has_ignore, long ignore, Py_ssize_t top_k,
     double[::1] out, double[::1] class_hits, double[::1] class_counts, double[::1] work, int n_threads,
 ):
-    """out = hits, places that count, and the same for each class unless None; work has a double for each place."""
+    """out = hits, number of places that count; the same for each class unless None; work: one for each place."""
     cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i
     cdef long c
     cdef bint hits_wanted = class_hits is not None, counts_wanted = class_counts is not None

@@ -422,7 +422,7 @@ class TestTransformer:
         with pytest.raises(ArgumentError, match="has 3 channels; the order must name each of 0 to 2 once"):
             t.set_channel_swap("data", order)
 
-    @pytest.mark.parametrize("scale", [0, float("nan"), float("inf"), [1, 2]])
+    @pytest.mark.parametrize("scale", [0, float("nan"), float("inf"), [1, 2], "2"])
     def test_wrong_scales(self, scale):
         with pytest.raises(
             ArgumentError, match='set_raw_scale: the scale of input "data" must be a number other than 0'

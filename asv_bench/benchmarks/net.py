@@ -111,6 +111,10 @@ def make(text: str, train: bool):
         path = Path(folder, "net.prototxt")
         path.write_text(text)
         net = caffebn.Net(str(path), caffebn.TRAIN if train else caffebn.TEST)
+    for blobs in net.params.values():
+        if len(blobs) == 3:  # BatchNorm: the statistics of normalised data, or numbers grow layer by layer
+            mean, var, factor = blobs
+            mean.data[...], var.data[...], factor.data[...] = 0, 1, 1
     data = net.blobs["data"]
     data.data[...] = random(data.data.shape)
     if train:
@@ -127,50 +131,60 @@ def select(backend: str) -> None:
     caffebn.set_mode_gpu() if backend == "gpu" else caffebn.set_mode_cpu()
 
 
-class Inference:
+class _Net:
+    """A net that is run; subclasses say which, and in which phase."""
+
+    param_names = ["net, batch", "threads", "backend"]
+    timeout = 300
+    train = False
+
+    def setup(self, case, threads, backend):
+        name, batch = case
+        self.backend = Backend(backend, threads)
+        select(backend)
+        self.net = make(NETS[name](batch, self.train), self.train)
+
+    def run(self):
+        self.net.forward()
+        if self.train:
+            self.net.backward()
+        self.backend.wait()
+
+
+class Inference(_Net):
     """The forward pass of a test-phase net."""
 
     params = [[("resnet50", 1), ("resnet50", 8), ("perceptron", 1)], THREADS, BACKENDS]
-    param_names = ["net, batch", "threads", "backend"]
-    timeout = 300
-
-    def setup(self, case, threads, backend):
-        name, batch = case
-        self.backend = Backend(backend, threads)
-        select(backend)
-        self.net = make(NETS[name](batch, train=False), train=False)
 
     def time_forward(self, *_):
-        self.net.forward()
-        self.backend.wait()
-
-    def peakmem_forward(self, *_):
-        self.net.forward()
-        self.backend.wait()
+        self.run()
 
 
-class Training:
+class Training(_Net):
     """Forward and backward pass of a training-phase net."""
 
     params = [[("resnet50", 8), ("perceptron", 60)], THREADS, BACKENDS]
-    param_names = ["net, batch", "threads", "backend"]
-    timeout = 300
-
-    def setup(self, case, threads, backend):
-        name, batch = case
-        self.backend = Backend(backend, threads)
-        select(backend)
-        self.net = make(NETS[name](batch, train=True), train=True)
+    train = True
 
     def time_forward_backward(self, *_):
-        self.net.forward()
-        self.net.backward()
-        self.backend.wait()
+        self.run()
+
+
+class InferenceMemory(_Net):
+    """The most memory that a process needs for the above."""
+
+    params = [[("resnet50", 1), ("resnet50", 8)], [ALL_THREADS], BACKENDS]
+
+    def peakmem_forward(self, *_):
+        self.run()
+
+
+class TrainingMemory(_Net):
+    params = [[("resnet50", 8)], [ALL_THREADS], BACKENDS]
+    train = True
 
     def peakmem_forward_backward(self, *_):
-        self.net.forward()
-        self.net.backward()
-        self.backend.wait()
+        self.run()
 
 
 class Construction:

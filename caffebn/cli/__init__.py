@@ -26,7 +26,7 @@ of its name (with ``_`` for ``-``)."""
 
 
 class Failure(click.ClickException):
-    """A `CaffebnError`, shown as one clean message with exit code 1."""
+    """An error of caffebn or of the system (a full disk), shown as one clean message with exit code 1."""
 
     def show(self, file: Any = None) -> None:
         """Print the message on standard error."""
@@ -74,8 +74,9 @@ class Verbs(click.Group):
             warnings.showwarning = showwarning
             try:
                 return super().invoke(ctx)
-            except CaffebnError as e:
-                if os.environ.get("CAFFEBN_DEBUG") == "1":
+            except (CaffebnError, OSError) as e:
+                # a reader that has seen enough closes the pipe; click ends quietly then
+                if os.environ.get("CAFFEBN_DEBUG") == "1" or isinstance(e, BrokenPipeError):
                     raise
                 raise Failure(str(e)) from e
 

@@ -93,7 +93,7 @@ def table(
         unlimited = console.options.update(max_width=1_000_000)
         console.width = max(console.width, console.measure(made, options=unlimited).maximum)
     if title:
-        console.print(Text(title, style="bold"))
+        console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(made)
     console.print()
 
@@ -114,9 +114,9 @@ def bytes_(n: int) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a time in milliseconds with three digits or more: ``0.0123``, ``12.3``, ``1234``."""
+    """Write a time in milliseconds with three digits, four decimals at most: ``0.0123``, ``12.3``, ``1234``."""
     ms = 1000 * seconds
-    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}" if ms >= 0.01 else f"{ms:.4f}"
+    return f"{ms:.0f}" if ms >= 99.95 else f"{ms:#.3g}" if ms >= 0.01 else f"{ms:.4f}"
 
 
 def _prefixed(n: int, prefixes: Sequence[str]) -> str:

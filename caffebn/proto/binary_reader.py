@@ -136,7 +136,10 @@ class Reader:
             message._values[field.name] = value
 
     def _keep(self, message: Message, number: int, wire_type: int, at: int, stop: int) -> None:
-        message.unknown.append(UnknownBinary(number, wire_type, bytes(self._view[at:stop])))
+        data = bytes(self._view[at:stop])
+        if wire_type == wire.VARINT:
+            data = wire.varint(self._varint(at, stop)[0])  # a number may be written longer than it needs
+        message.unknown.append(UnknownBinary(number, wire_type, data))
 
     def _counted(self, at: int) -> None:
         self._count += 1

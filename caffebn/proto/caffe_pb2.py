@@ -12,8 +12,6 @@ True
 
 from __future__ import annotations
 
-import numpy as np
-
 from caffebn.errors import missing_package
 from caffebn.proto import schema
 
@@ -46,17 +44,10 @@ def _declare(field: schema.Field, into: descriptor_pb2.FieldDescriptorProto) -> 
     if field.type:
         into.type_name = f".caffe.{field.type.name}"
     if field.has_default:
-        into.default_value = _default(field)
+        is_bool = field.kind == "bool"
+        into.default_value = str(field.default).lower() if is_bool else str(field.default)
     if field.packed:
         into.options.packed = True
-
-
-def _default(field: schema.Field) -> str:
-    if field.kind == "bool":
-        return "true" if field.default else "false"
-    if field.kind == "float":
-        return str(np.float32(field.default))  # the digits of the table, not those of the rounded number
-    return str(field.default)
 
 
 _pool = descriptor_pool.DescriptorPool()

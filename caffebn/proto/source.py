@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 
 from caffebn.errors import Where
@@ -24,7 +25,7 @@ class Source:
 
     def __init__(self, filename: str, text: str):
         self.filename = filename
-        self._starts = [0]
+        self._starts = array("q", [0])
         end = text.find("\n")
         while end >= 0:
             self._starts.append(end + 1)

@@ -50,7 +50,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
 # a string is scanned piece by piece: as one pattern it would need memory for every escape in it
-_PLAIN = {'"': re.compile(r'[^"\\\n]*'), "'": re.compile(r"[^'\\\n]*")}
+_PLAIN: dict[str, Any] = {'"': re.compile(r'[^"\\\n]*'), "'": re.compile(r"[^'\\\n]*")}
 _ESCAPE = re.compile(
     rb"\\(?: ([0-7]{1,3}) | [xX]([0-9a-fA-F]{1,2}) | u([0-9a-fA-F]{4}) | U([0-9a-fA-F]{8}) | (.) )",
     re.VERBOSE | re.DOTALL,
@@ -104,9 +104,9 @@ class Reader:
     # -- tokens
 
     def _advance(self) -> None:
-        kind = "comment"
+        kind: str | None = "comment"
         while kind == "comment":
-            match = _TOKEN.match(self._text, self._next)
+            match: Any = _TOKEN.match(self._text, self._next)  # it matches anything, be it as "bad"
             kind = match.lastgroup
             self._next = match.end()
         self._kind = kind

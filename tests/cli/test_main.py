@@ -78,6 +78,26 @@ def test_debugging_shows_the_error_itself(run, verb):
     assert isinstance(result.exception, NetError)
 
 
+def test_error_of_the_system_is_a_clean_message(run, verb):
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    verb(fail)
+    result = run("device")
+    assert result.exit_code == 1 and result.stderr == "error: [Errno 28] No space left on device\n"
+
+
+def test_reader_that_has_seen_enough(net_file):
+    code = (
+        f"import sys; sys.argv = ['caffebn', 'info', {str(net_file)!r}]; from caffebn.cli import main; main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as done:
+        done.stdout.close()
+        assert done.stderr.read() == b""
+
+
 def test_other_errors_are_not_hidden(run, verb):
     def fail():
         raise ZeroDivisionError

@@ -117,7 +117,7 @@ def test_the_three_directions_are_adjoint(geometry, batch):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("group", [1, 2, 8])
 def test_any_number_of_threads_gives_the_same_bits(dtype, group):
-    case = Case(ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group), 5, dtype)
+    case = Case(ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group), 20, dtype)
     before = threads.get()
     try:
         results = []

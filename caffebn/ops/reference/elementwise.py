@@ -61,7 +61,7 @@ def relu_backward(y: np.ndarray, dy: np.ndarray, dx: np.ndarray, slope: float) -
 
 
 def sigmoid(x: np.ndarray, y: np.ndarray) -> None:
-    """Logistic function, in the form that Caffe uses, which cannot overflow: ``y = 0.5 * tanh(0.5 * x) + 0.5``.
+    """Logistic function, ``y = 0.5 * tanh(0.5 * x) + 0.5``: Caffe's form, which cannot overflow.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Softmax, its loss, and accuracy.
 
-Scores x are (N, C, S): one item at each of N * S places, with C classes.  Labels are (N * S,), in the dtype of
-the scores as everything in Caffe is, and are cut to integers.
+Scores x are (N, C, S): one item at each of N * S places, with C classes.  Labels are (N * S,), in the dtype
+of the scores as everything in Caffe is, and are cut to integers.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def accuracy(
 ) -> None:
     """Count the places whose label is among the `top_k` best scores.
 
-    A place is a hit when fewer than `top_k` other classes have a score as large as that of the label or larger:
-    ties count against it.
+    A place is a hit when fewer than `top_k` other classes have a score as large as that of the label, or
+    larger: ties count against it.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def accuracy(
 
 
 def _places(op, x, label, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Indices n, c, s of the score of each place's label, and which places count; c is 0 where they do not."""
+    """Indices n, c, s of the score at each place's label, and which places count (c is 0 elsewhere)."""
     classes, places = x.shape[1], x.shape[2]
     cut = np.trunc(label)
     counted = cut != ignore if ignore is not None else np.ones(len(label), bool)
