@@ -34,30 +34,44 @@ def convolve(x, w, bias, stride, pad, dilation, group):
     return y if bias is None else y + bias.reshape(-1, *[1] * spatial)
 
 
+ONE, TWO, NONE = (1, 1), (2, 2), (0, 0)
+
+# shape of x, parameters, stride, pad, dilation, group
 CASES = [
-    # shape of x, parameters, stride, pad, dilation, group
-    ((2, 3, 6, 5), "num_output: 4 kernel_size: 3", (1, 1), (0, 0), (1, 1), 1),
-    ((2, 3, 6, 5), "num_output: 4 kernel_size: 3 bias_term: false", (1, 1), (0, 0), (1, 1), 1),
-    ((2, 3, 6, 5), "num_output: 2 kernel_size: 3 stride: 2 pad: 1", (2, 2), (1, 1), (1, 1), 1),
-    ((2, 3, 4, 5), "num_output: 4 kernel_size: 1", (1, 1), (0, 0), (1, 1), 1),
-    ((2, 3, 4, 5), "num_output: 4 kernel_size: 1 stride: 2", (2, 2), (0, 0), (1, 1), 1),
-    ((2, 3, 3, 4), "num_output: 2 kernel_size: 1 pad: 1", (1, 1), (1, 1), (1, 1), 1),
-    ((1, 2, 7, 6), "num_output: 2 kernel_size: 3 dilation: 2 pad: 2", (1, 1), (2, 2), (2, 2), 1),
-    ((1, 2, 7, 6), "num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 1 stride_h: 2 stride_w: 1", (2, 1), (2, 1), (1, 1), 1),
-    ((1, 2, 6, 6), "num_output: 2 kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 pad: 0 pad: 1 dilation: 1 dilation: 3", (2, 1), (0, 1), (1, 3), 1),
-    ((1, 2, 4, 5), "num_output: 2 kernel_size: 2 pad_h: 1", (1, 1), (1, 0), (1, 1), 1),
-    ((1, 2, 4, 5), "num_output: 2 kernel_size: 2 pad_w: 1", (1, 1), (0, 1), (1, 1), 1),
-    ((2, 4, 5, 4), "num_output: 6 kernel_size: 3 group: 2", (1, 1), (0, 0), (1, 1), 2),
-    ((2, 3, 5, 4), "num_output: 3 kernel_size: 3 group: 3 pad: 1", (1, 1), (1, 1), (1, 1), 3),
-    ((2, 3, 5, 4), "num_output: 6 kernel_size: 3 group: 3 pad: 1 stride: 2", (2, 2), (1, 1), (1, 1), 3),
-    ((2, 4, 7, 6), "num_output: 4 kernel_size: 3 group: 2 dilation: 2 pad: 2 stride: 2", (2, 2), (2, 2), (2, 2), 2),
+    ((2, 3, 6, 5), "num_output: 4 kernel_size: 3", ONE, NONE, ONE, 1),
+    ((2, 3, 6, 5), "num_output: 4 kernel_size: 3 bias_term: false", ONE, NONE, ONE, 1),
+    ((2, 3, 6, 5), "num_output: 2 kernel_size: 3 stride: 2 pad: 1", TWO, ONE, ONE, 1),
+    ((2, 3, 4, 5), "num_output: 4 kernel_size: 1", ONE, NONE, ONE, 1),
+    ((2, 3, 4, 5), "num_output: 4 kernel_size: 1 stride: 2", TWO, NONE, ONE, 1),
+    ((2, 3, 3, 4), "num_output: 2 kernel_size: 1 pad: 1", ONE, ONE, ONE, 1),
+    ((1, 2, 7, 6), "num_output: 2 kernel_size: 3 dilation: 2 pad: 2", ONE, TWO, TWO, 1),
+    (
+        (1, 2, 7, 6),
+        "num_output: 2 kernel_h: 3 kernel_w: 2 pad_h: 2 pad_w: 1 stride_h: 2 stride_w: 1",
+        *((2, 1), (2, 1), ONE, 1),
+    ),
+    (
+        (1, 2, 6, 6),
+        "num_output: 2 kernel_size: 3 kernel_size: 2 stride: 2 stride: 1 pad: 0 pad: 1 dilation: 1 dilation: 3",
+        *((2, 1), (0, 1), (1, 3), 1),
+    ),
+    ((1, 2, 4, 5), "num_output: 2 kernel_size: 2 pad_h: 1", ONE, (1, 0), ONE, 1),
+    ((1, 2, 4, 5), "num_output: 2 kernel_size: 2 pad_w: 1", ONE, (0, 1), ONE, 1),
+    ((2, 4, 5, 4), "num_output: 6 kernel_size: 3 group: 2", ONE, NONE, ONE, 2),
+    ((2, 3, 5, 4), "num_output: 3 kernel_size: 3 group: 3 pad: 1", ONE, ONE, ONE, 3),
+    ((2, 3, 5, 4), "num_output: 6 kernel_size: 3 group: 3 pad: 1 stride: 2", TWO, ONE, ONE, 3),
+    ((2, 4, 7, 6), "num_output: 4 kernel_size: 3 group: 2 dilation: 2 pad: 2 stride: 2", TWO, TWO, TWO, 2),
     ((2, 3, 8), "num_output: 4 kernel_size: 3 pad: 1 stride: 2", (2,), (1,), (1,), 1),
     ((2, 4, 7), "num_output: 4 kernel_size: 3 dilation: 2 group: 4", (1,), (0,), (2,), 4),
-    ((1, 2, 3, 5, 4), "num_output: 3 kernel_size: 2 kernel_size: 3 kernel_size: 2 stride: 1 stride: 2 stride: 1 pad: 1 pad: 0 pad: 1", (1, 2, 1), (1, 0, 1), (1, 1, 1), 1),
+    (
+        (1, 2, 3, 5, 4),
+        "num_output: 3 kernel_size: [2, 3, 2] stride: [1, 2, 1] pad: [1, 0, 1]",
+        *((1, 2, 1), (1, 0, 1), (1, 1, 1), 1),
+    ),
     ((1, 2, 2, 3, 2, 3), "num_output: 2 kernel_size: 2", (1,) * 4, (0,) * 4, (1,) * 4, 1),
     ((3, 4), "num_output: 2", (), (), (), 1),
-    ((1, 1, 1, 1), "num_output: 1 kernel_size: 1", (1, 1), (0, 0), (1, 1), 1),
-]  # fmt: skip
+    ((1, 1, 1, 1), "num_output: 1 kernel_size: 1", ONE, NONE, ONE, 1),
+]
 
 
 @pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
@@ -204,35 +218,70 @@ def test_macs():
 
 
 @pytest.mark.parametrize(
-    ("text", "shape", "said"),
+    ("text", "said"),
     [
-        ("kernel_size: 3", (1, 4, 5, 5), "num_output must be given and positive"),
-        ("num_output: 2", (1, 4, 5, 5), "kernel_size must be given once or 2 times, for each spatial axis, found 0 times"),
-        ("num_output: 2 kernel_size: 0", (1, 4, 5, 5), "kernel_size must be positive"),
-        ("num_output: 2 kernel_h: 0 kernel_w: 1", (1, 4, 5, 5), "kernel_size must be positive"),
-        ("num_output: 2 kernel_size: 3 kernel_size: 3 kernel_size: 3", (1, 4, 5, 5), "kernel_size must be given once or 2 times, for each spatial axis, found 3 times"),
-        ("num_output: 2 kernel_size: 3 kernel_h: 3 kernel_w: 3", (1, 4, 5, 5), "give either kernel_size or kernel_h and kernel_w, not both"),
-        ("num_output: 2 kernel_h: 3", (1, 4, 5, 5), "kernel_h and kernel_w must be given together"),
-        ("num_output: 2 kernel_h: 3 kernel_w: 3", (1, 4, 5), "kernel_h is for 2 spatial axes, found 1: use kernel_size"),
-        ("num_output: 2 kernel_size: 1 stride_w: 2", (1, 4, 5, 5), "stride_h and stride_w must be given together"),
-        ("num_output: 2 kernel_size: 1 stride: 0", (1, 4, 5, 5), "stride must be positive"),
-        ("num_output: 2 kernel_size: 1 stride: 1 stride_h: 1 stride_w: 1", (1, 4, 5, 5), "give either stride or stride_h and stride_w, not both"),
-        ("num_output: 2 kernel_size: 1 stride_h: 1 stride_w: 1", (1, 4, 5, 5, 5), "stride_h is for 2 spatial axes, found 3: use stride"),
-        ("num_output: 2 kernel_size: 1 pad: 1 pad: 1 pad: 1", (1, 4, 5, 5), "pad must be given once or 2 times, for each spatial axis, found 3 times"),
-        ("num_output: 2 kernel_size: 1 pad: 1 pad_w: 1", (1, 4, 5, 5), "give either pad or pad_h and pad_w, not both"),
-        ("num_output: 2 kernel_size: 1 dilation: 0", (1, 4, 5, 5), "dilation must be positive"),
-        ("num_output: 2 kernel_size: 1 group: 0", (1, 4, 5, 5), "group must be positive"),
-        ("num_output: 2 kernel_size: 1 group: 4", (1, 4, 5, 5), 'num_output and the channels must be multiples of group 4, found num_output 2 and 4 channels in "x" (1x4x5x5)'),
-        ("num_output: 6 kernel_size: 1 group: 3", (1, 4, 5, 5), 'num_output and the channels must be multiples of group 3, found num_output 6 and 4 channels in "x" (1x4x5x5)'),
-        ("num_output: 2 kernel_size: 1 axis: 4", (1, 4, 5, 5), "axis 4 does not exist: the bottom has 4 axes"),
-        ("num_output: 2 kernel_size: 6", (1, 4, 5, 5), 'the kernel spans 6x6 and does not fit into "x" (1x4x5x5) with pad 0x0'),
-        ("num_output: 2 kernel_size: 4 pad: 1 dilation: 2 stride: 9", (1, 4, 5, 9), 'the kernel spans 7x7 and does not fit into "x" (1x4x4x9) with pad 1x1'),
+        ("num_output: 0 kernel_size: 3", "num_output must be given and positive"),
+        ("kernel_size: 3", "num_output must be given and positive"),
+        ("num_output: 2", "kernel_size must be given once or 2 times, for each spatial axis, found 0 times"),
+        (
+            "num_output: 2 kernel_size: [3, 3, 3]",
+            "kernel_size must be given once or 2 times, for each spatial axis, found 3 times",
+        ),
+        ("num_output: 2 kernel_size: 0", "kernel_size must be positive"),
+        ("num_output: 2 kernel_h: 0 kernel_w: 1", "kernel_size must be positive"),
+        (
+            "num_output: 2 kernel_size: 3 kernel_h: 3 kernel_w: 3",
+            "give either kernel_size or kernel_h and kernel_w, not both",
+        ),
+        ("num_output: 2 kernel_h: 3", "kernel_h and kernel_w must be given together"),
+        ("num_output: 2 kernel_size: 1 stride_w: 2", "stride_h and stride_w must be given together"),
+        ("num_output: 2 kernel_size: 1 stride: 0", "stride must be positive"),
+        (
+            "num_output: 2 kernel_size: 1 stride: 1 stride_h: 1 stride_w: 1",
+            "give either stride or stride_h and stride_w, not both",
+        ),
+        (
+            "num_output: 2 kernel_size: 1 pad: [1, 1, 1]",
+            "pad must be given once or 2 times, for each spatial axis, found 3 times",
+        ),
+        ("num_output: 2 kernel_size: 1 pad: 1 pad_w: 1", "give either pad or pad_h and pad_w, not both"),
+        ("num_output: 2 kernel_size: 1 dilation: 0", "dilation must be positive"),
+        ("num_output: 2 kernel_size: 1 group: 0", "group must be positive"),
+        (
+            "num_output: 2 kernel_size: 1 group: 4",
+            "num_output and the channels must be multiples of group 4, "
+            'found num_output 2 and 4 channels in "x" (1x4x5x6)',
+        ),
+        (
+            "num_output: 6 kernel_size: 1 group: 3",
+            "num_output and the channels must be multiples of group 3, "
+            'found num_output 6 and 4 channels in "x" (1x4x5x6)',
+        ),
+        ("num_output: 2 kernel_size: 1 axis: 4", "axis 4 does not exist: the bottom has 4 axes"),
+        (
+            "num_output: 2 kernel_size: 6",
+            'the kernel spans 6x6 and does not fit into "x" (1x4x5x6) with pad 0x0',
+        ),
+        (
+            "num_output: 2 kernel_size: 5 pad: 1 dilation: 2 stride: 9",
+            'the kernel spans 9x9 and does not fit into "x" (1x4x5x6) with pad 1x1',
+        ),
     ],
-)  # fmt: skip
-def test_refusals(text, shape, said):
-    if "1x4x4x9" in said:
-        shape = (1, 4, 4, 9)
-    assert refusal(CONV.format(text), x=shape) == f'layer "c" (Convolution): {said}'
+)
+def test_refusals(text, said):
+    assert refusal(CONV.format(text), x=(1, 4, 5, 6)) == f'layer "c" (Convolution): {said}'
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"), [("kernel", (1, 4, 5)), ("stride", (1, 4, 5, 5, 5)), ("pad", (1, 4, 5))]
+)
+def test_pairs_are_for_two_spatial_axes(field, shape):
+    size = "" if field == "kernel" else "kernel_size: 1"
+    message = refusal(CONV.format(f"num_output: 2 {size} {field}_h: 1 {field}_w: 1"), x=shape)
+    square = "kernel_size" if field == "kernel" else field
+    assert message == (
+        f'layer "c" (Convolution): {field}_h is for 2 spatial axes, found {len(shape) - 2}: use {square}'
+    )
 
 
 def test_in_place_is_refused():

@@ -42,7 +42,8 @@ def max_pool(
     width = x.shape[3]
     for i, j, rows, columns in _windows(x.shape, y.shape, kernel, stride, pad):
         window = x[:, :, rows, columns]
-        found = np.where(window > LOWEST, window, LOWEST).reshape(*x.shape[:2], -1)
+        found = np.where(window > LOWEST, window, LOWEST)
+        found = found.reshape(*x.shape[:2], window.shape[2] * window.shape[3])
         if found.shape[2] == 0:
             y[:, :, i, j], index[:, :, i, j] = LOWEST, -1
             continue
