@@ -4,8 +4,9 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import errors
+from caffebn import errors, io
 from caffebn.blob import Blob
+from caffebn.classifier import Classifier
 from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import Layer, layer_type_list
 from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
@@ -19,9 +20,11 @@ __all__ = [
     "Blob",
     "CaffebnError",
     "CaffebnWarning",
+    "Classifier",
     "Layer",
     "Net",
     "errors",
+    "io",
     "layer_type_list",
     "set_mode_cpu",
     "set_mode_gpu",

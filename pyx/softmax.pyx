@@ -147,7 +147,7 @@ def accuracy(
     const real[:, :, ::1] x, const real[::1] label, bint has_ignore, long ignore, Py_ssize_t top_k,
     double[::1] out, double[::1] class_hits, double[::1] class_counts, double[::1] work, int n_threads,
 ):
-    """out = hits, number of places that count; the same for each class unless None; work: one for each place."""
+    """out = hits, number of places that count; per class too, unless None; work: one for each place."""
     cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i
     cdef long c
     cdef bint hits_wanted = class_hits is not None, counts_wanted = class_counts is not None

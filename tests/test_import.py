@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,26 +17,31 @@ BUDGET = 0.3  # seconds, NumPy included
 TIMED_IMPORT = "import time; t = time.perf_counter(); import caffebn; print(time.perf_counter() - t)"
 
 
-def run(code: str) -> str:
-    """Run Python code in a process of its own and return what it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def output(python):
+    """A function that runs Python code in a process of its own and returns what it prints."""
+
+    def run(code: str) -> str:
+        done = python(code)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_import_keeps_its_time_budget():
-    best = min(float(run(TIMED_IMPORT)) for _ in range(5))
+def test_import_keeps_its_time_budget(output):
+    best = min(float(output(TIMED_IMPORT)) for _ in range(5))
     assert best < BUDGET
 
 
-def test_import_leaves_optional_and_slow_packages_alone():
-    loaded = run("import sys, caffebn; print(*sys.modules)").split()
+def test_import_leaves_optional_and_slow_packages_alone(output):
+    loaded = output("import sys, caffebn; print(*sys.modules)").split()
     assert "caffebn" in loaded
     assert [name for name in LATE if name in loaded] == []
 
 
-def test_import_does_not_write_to_the_terminal():
-    assert run("import caffebn") == ""
+def test_import_does_not_write_to_the_terminal(output):
+    assert output("import caffebn") == ""
 
 
 def test_package_declares_its_type_hints():

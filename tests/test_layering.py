@@ -40,6 +40,7 @@ FLOORS = {
     "plot": 8,
     "solvers": 8,
     "cli": 9,
+    "__main__": 10,
 }
 
 # What may be imported on one floor alone, so that it stays optional and importing stays quick.

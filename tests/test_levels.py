@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -18,16 +16,11 @@ X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 NAMES = tuple(level.LEVELS)
 
 
-def ask(wanted: str) -> subprocess.CompletedProcess[str]:
-    """Start Python with CAFFEBN_LEVEL set and print the level that caffebn takes."""
+@pytest.fixture
+def ask(python):
+    """A function that starts Python with CAFFEBN_LEVEL set and prints the level that caffebn takes."""
     code = "from caffebn.ops import level; print(level.active(), level.kernels('channel').__name__)"
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"CAFFEBN_LEVEL": wanted},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return lambda wanted: python(code, CAFFEBN_LEVEL=wanted)
 
 
 @pytest.fixture
@@ -64,16 +57,16 @@ def test_highest_available_level_is_active_unless_overridden():
 
 
 @pytest.mark.parametrize("name", level.available())
-def test_override_decides_which_kernels_run(name):
+def test_override_decides_which_kernels_run(ask, name):
     done = ask(name)
     assert done.stdout.split() == [name, f"caffebn._kernels.{name}.channel"], done.stderr
 
 
-def test_empty_override_means_no_override():
+def test_empty_override_means_no_override(ask):
     assert ask("").stdout.split()[0] == level.available()[-1]
 
 
-def test_unknown_level_is_refused_on_import():
+def test_unknown_level_is_refused_on_import(ask):
     done = ask("avx2")
     assert done.returncode != 0
     assert (

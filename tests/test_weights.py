@@ -78,7 +78,9 @@ def test_double_precision_is_kept(tmp_path):
 
 
 def test_names_that_match_nothing_are_reported(tmp_path):
-    path = write(tmp_path / "w.caffemodel", {"bn": [np.ones(5), np.ones(5), [1]], "fc": [np.ones(2)], "nothing": []})
+    path = write(
+        tmp_path / "w.caffemodel", {"bn": [np.ones(5), np.ones(5), [1]], "fc": [np.ones(2)], "nothing": []}
+    )
     report = net().copy_from(path)
     assert report.matched == ["bn"]
     assert report.missing == ["conv", "scale"]
@@ -90,14 +92,22 @@ def test_names_that_match_nothing_are_reported(tmp_path):
 
 def test_a_file_that_matches_nothing_is_worth_a_word(tmp_path):
     path = write(tmp_path / "w.caffemodel", {"fc": [np.ones(2)]})
-    with pytest.warns(errors.CaffebnWarning, match=r'nothing was copied \(the net has "conv", "bn", "scale"; the file has "fc"\)'):
+    with pytest.warns(
+        errors.CaffebnWarning,
+        match=r'nothing was copied \(the net has "conv", "bn", "scale"; the file has "fc"\)',
+    ):
         net().copy_from(path)
 
 
 def test_shapes_that_differ_change_nothing(tmp_path):
-    path = write(tmp_path / "w.caffemodel", {"scale": [np.full(5, 9), np.full(5, 9)], "bn": [np.ones(6), np.ones(5), [1]]})
+    path = write(
+        tmp_path / "w.caffemodel",
+        {"scale": [np.full(5, 9), np.full(5, 9)], "bn": [np.ones(6), np.ones(5), [1]]},
+    )
     made = net()
-    with pytest.raises(errors.WeightsError, match=r'layer "bn" \(BatchNorm\), blob 0: the net expects 5, the file has 6'):
+    with pytest.raises(
+        errors.WeightsError, match=r'layer "bn" \(BatchNorm\), blob 0: the net expects 5, the file has 6'
+    ):
         made.copy_from(path)
     assert (made.params["scale"][0].data == 1).all()
 
@@ -123,7 +133,10 @@ def test_old_four_number_shapes_are_aligned_at_the_right(tmp_path):
 @pytest.mark.parametrize(
     ("blobs", "message"),
     [
-        ([np.ones(5), np.ones(5)], "expects 3 blobs, the file has 2.*two blobs lacks the factor.*add a third blob that holds 1"),
+        (
+            [np.ones(5), np.ones(5)],
+            "expects 3 blobs, the file has 2.*two blobs lacks the factor.*add a third blob that holds 1",
+        ),
         ([np.ones(5)] * 5, "expects 3 blobs, the file has 5.*comes from a fork"),
         ([], "expects 3 blobs, the file has 0"),
     ],
@@ -143,7 +156,10 @@ def test_bias_term_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("blobs", "words"),
     [
-        ([np.ones(5), np.ones(5), [0]], "factor .* is 0 although statistics are stored.*NVCaffe means factor 1"),
+        (
+            [np.ones(5), np.ones(5), [0]],
+            "factor .* is 0 although statistics are stored.*NVCaffe means factor 1",
+        ),
         ([np.zeros(5), np.zeros(5), [0]], "no statistics yet"),
         ([np.ones(5), np.ones(5), [-1]], "factor .* is -1, expected a positive number"),
         ([np.ones(5), -np.ones(5), [1]], "stored variances .* are negative"),
@@ -213,7 +229,11 @@ def test_hdf5_files_that_are_none(tmp_path):
         file["x"] = 1
     with pytest.raises(errors.FormatError, match='no group "data"'):
         weights.read_hdf5(path)
-    for key, value, words in (("9999", 1.0, "found \"9999\""), ("one", 1.0, 'found "one"'), ("0", b"text", "expected real numbers")):
+    for key, value, words in (
+        ("9999", 1.0, 'found "9999"'),
+        ("one", 1.0, 'found "one"'),
+        ("0", b"text", "expected real numbers"),
+    ):
         with h5py.File(path, "w") as file:
             file[f"data/ip/{key}"] = value
         with pytest.raises(errors.FormatError, match=words):
@@ -235,7 +255,9 @@ def test_an_old_file_survives_a_failed_save(tmp_path, monkeypatch):
     made = filled()
     made.save(path)
     old = path.read_bytes()
-    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(errors.FileError, match="not written, any old file is untouched: No space left"):
         made.save(path)
     assert path.read_bytes() == old

@@ -44,7 +44,7 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
         net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
     order = [layer.name for layer in net.layers]
     passes: dict[str, tuple[Callable[..., Any], list[str]]] = {"forward": (net.forward, order)}
-    down = [name for name, needed in zip(order, net._need_backward, strict=True) if needed][::-1]
+    down = [name for name, needed in zip(order, net.need_backward, strict=True) if needed][::-1]
     if backward and down:
         passes["backward"] = (net.backward, down)
     runs: dict[tuple[str, str], list[float]] = {}

@@ -124,6 +124,8 @@ class Net:
         Weight in the loss, by blob name.
     parameters : list of Parameter
         Every parameter blob, in net order.
+    need_backward : list of bool
+        Whether each layer takes part in the backward pass.
     weights_report : Report or None
         What the last `copy_from` did.
 
@@ -324,7 +326,7 @@ class Net:
         """
         n = len(self.layers)
         blob_needs = [False] * len(self._blob_list)
-        self._need_backward = [False] * n
+        self.need_backward: list[bool] = [False] * n
         self._propagate_down: list[list[bool]] = []
         for p in self.parameters:
             self.layers[p.layer].param_propagate_down[p.index] = p.lr_mult != 0
@@ -338,7 +340,7 @@ class Net:
                 )
             self._propagate_down.append(list(stated) or [blob_needs[b] for b in bottoms])
             needs = any(blob_needs[b] for b in bottoms) or any(layer.param_propagate_down)
-            self._need_backward[i] = needs
+            self.need_backward[i] = needs
             for b in self._top_ids[i]:
                 blob_needs[b] = blob_needs[b] or needs
 
@@ -350,7 +352,7 @@ class Net:
             if not contributes or all(
                 b in skipped for b, w in zip(tops, self._loss_weights[i], strict=True) if w or b in under_loss
             ):
-                self._need_backward[i] = False
+                self.need_backward[i] = False
                 self._propagate_down[i] = [False] * len(self._bottom_ids[i])
             for j, b in enumerate(self._bottom_ids[i]):
                 if contributes:
@@ -362,7 +364,7 @@ class Net:
 
         if self._force_backward:
             for i, layer in enumerate(self.layers):
-                self._need_backward[i] = True
+                self.need_backward[i] = True
                 self._propagate_down[i] = [
                     down or layer.allow_force_backward(j) for j, down in enumerate(self._propagate_down[i])
                 ]
@@ -396,7 +398,7 @@ class Net:
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
         for kept in plan_kept(
-            self.layers, self._bottom_ids, self._top_ids, self._need_backward, self._blob_names, self._output_ids
+            self.layers, self._bottom_ids, self._top_ids, self.need_backward, self._blob_names, self._output_ids
         ):
             blob = self._blob_list[kept.blob]
             copy = Blob(blob.shape, self.dtype)
@@ -504,7 +506,7 @@ class Net:
         for i in range(first, last - 1, -1):
             for call in before:
                 call(i)
-            if self._need_backward[i]:
+            if self.need_backward[i]:
                 layer, down = self.layers[i], self._propagate_down[i]
                 if layer.has_backward:
                     layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])

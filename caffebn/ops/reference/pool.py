@@ -67,10 +67,11 @@ def max_pool_backward(dy: np.ndarray, index: np.ndarray, dx: np.ndarray) -> None
     """
     places = dx.shape[2] * dx.shape[3]
     planes = dx.shape[0] * dx.shape[1]
-    found = index.reshape(planes, -1)
+    windows = dy.shape[2] * dy.shape[3]
+    found = index.reshape(planes, windows)
     plane, window = np.nonzero((found >= 0) & (found < places))
     total = np.zeros((planes, places))
-    np.add.at(total, (plane, found[plane, window]), dy.reshape(planes, -1)[plane, window])
+    np.add.at(total, (plane, found[plane, window]), dy.reshape(planes, windows)[plane, window])
     dx[...] = total.reshape(dx.shape)
 
 

@@ -1,0 +1,5 @@
+"""``python -m caffebn``: the command line."""
+
+from caffebn.cli import main
+
+main()

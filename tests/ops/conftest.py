@@ -1,0 +1,401 @@
+"""What the tests of the ops share: back ends, dtypes, random arrays, and one call of every op."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import caffebn.ops
+from caffebn.ops import level, threads
+
+
+@pytest.fixture(params=["reference", "cpu"])
+def ops(request: pytest.FixtureRequest) -> ModuleType:
+    """Each back end."""
+    return caffebn.ops.get(request.param)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    """Each dtype of tensors."""
+    return np.dtype(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _same_threads_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a test does to the number of threads."""
+    monkeypatch.setattr(threads, "_count", threads._count)
+
+
+@pytest.fixture
+def use_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A function that makes every call use that many threads, however little there is to do."""
+    monkeypatch.setattr(threads, "_SMALL", 0)
+    return threads.set
+
+
+@pytest.fixture
+def cpu_at_level(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A function that returns a copy of the cpu back end that runs the kernels of another level."""
+
+    def load(name: str) -> ModuleType:
+        monkeypatch.setattr(level, "_ACTIVE", name)
+        monkeypatch.setattr(caffebn.ops, "cpu", None, raising=False)
+        for module in [m for m in sys.modules if f"{m}.".startswith("caffebn.ops.cpu.")]:
+            monkeypatch.delitem(sys.modules, module)
+        copy = importlib.import_module("caffebn.ops.cpu")
+        assert copy.channel._kernel.__name__ == f"caffebn._kernels.{name}.channel"
+        return copy
+
+    return load
+
+
+class Make:
+    """Makes the arrays of one call.
+
+    Outputs are filled with what no op writes, so that an element left out is noticed.
+    """
+
+    def __init__(self, dtype: np.dtype, seed: int = 0):
+        self.dtype = np.dtype(dtype)
+        self.rng = np.random.default_rng(seed)
+
+    def tensor(self, *shape: int, dtype: np.dtype | None = None) -> np.ndarray:
+        """Random numbers, normal."""
+        return self._varied(self.rng.standard_normal(shape).astype(dtype or self.dtype))
+
+    def positive(self, *shape: int, dtype: np.dtype | None = None) -> np.ndarray:
+        """Random numbers from 0.5 to 2."""
+        return self._varied(self.rng.uniform(0.5, 2, shape).astype(dtype or self.dtype))
+
+    def integers(self, below: int, *shape: int, dtype: np.dtype | None = None) -> np.ndarray:
+        """Random integers from 0."""
+        values = self.rng.integers(0, max(below, 1), shape).astype(dtype or self.dtype)
+        return self._varied(values) if below > 1 and values.size > 30 else values
+
+    def out(self, *shape: int, dtype: np.dtype | None = None) -> np.ndarray:
+        """An array to be filled."""
+        dtype = np.dtype(dtype or self.dtype)
+        return np.full(shape, math.nan if dtype.kind == "f" else -77, dtype)
+
+    @staticmethod
+    def _varied(values: np.ndarray) -> np.ndarray:
+        assert values.size < 2 or values.min() < values.max()
+        return values
+
+
+@pytest.fixture
+def make(dtype: np.dtype) -> Make:
+    """A maker of arrays of the dtype under test."""
+    return Make(dtype)
+
+
+@pytest.fixture
+def make_for() -> type[Make]:
+    """The class of makers, for tests that choose dtype and seed themselves."""
+    return Make
+
+
+Call = dict[str, object]
+
+DOUBLE = np.float64
+INDEX = np.int32
+
+
+def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
+    """One call of each op of the family channel."""
+    shape = (N, C, S)
+    return {
+        "channel_sum": {"x": m.tensor(*shape), "out": m.tensor(C), "accumulate": True},
+        "channel_dot": {"x": m.tensor(*shape), "y": m.tensor(*shape), "out": m.out(C, dtype=DOUBLE)},
+        "moments": {
+            "x": m.tensor(*shape) + m.dtype.type(3),
+            "mean_out": m.out(C, dtype=DOUBLE),
+            "var_out": m.out(C, dtype=DOUBLE),
+        },
+        "inv_std": {"var": m.positive(C, dtype=DOUBLE), "eps": 1e-5, "out": m.out(C, dtype=DOUBLE)},
+        "stored_statistics": {
+            "sum_mean": m.tensor(C),
+            "sum_var": m.positive(C),
+            "factor": np.array([1.7], m.dtype),
+            "mean_out": m.out(C, dtype=DOUBLE),
+            "var_out": m.out(C, dtype=DOUBLE),
+        },
+        "update_statistics": {
+            "mean": m.tensor(C, dtype=DOUBLE),
+            "var": m.positive(C, dtype=DOUBLE),
+            "count": N * S,
+            "fraction": 0.9,
+            "sum_mean": m.tensor(C),
+            "sum_var": m.positive(C),
+            "factor": np.array([1.7], m.dtype),
+        },
+        "normalize": {
+            "x": m.tensor(*shape),
+            "mean": m.tensor(C, dtype=DOUBLE),
+            "inv_std": m.positive(C, dtype=DOUBLE),
+            "y": m.out(*shape),
+        },
+        "normalize_backward": {
+            "dy": m.tensor(*shape),
+            "y": m.tensor(*shape),
+            "inv_std": m.positive(C, dtype=DOUBLE),
+            "dx": m.out(*shape),
+        },
+        "affine": {
+            "x": m.tensor(*shape),
+            "scale": m.tensor(C),
+            "shift": m.tensor(C, dtype=DOUBLE),
+            "y": m.out(*shape),
+        },
+    }
+
+
+def elementwise_calls(m: Make, *shape: int) -> dict[str, Call]:
+    """One call of each op of the family elementwise."""
+    return {
+        "relu": {"x": m.tensor(*shape), "y": m.out(*shape), "slope": 0.1},
+        "relu_backward": {"y": m.tensor(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape), "slope": 0.1},
+        "sigmoid": {"x": m.tensor(*shape), "y": m.out(*shape)},
+        "sigmoid_backward": {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
+        "tanh": {"x": m.tensor(*shape), "y": m.out(*shape)},
+        "tanh_backward": {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
+        "dropout": {
+            "x": m.tensor(*shape),
+            "mask": m.integers(2, *shape, dtype=np.uint8),
+            "scale": 1 / 0.7,
+            "y": m.out(*shape),
+        },
+        "scale_copy": {"x": m.tensor(*shape), "alpha": 0.3, "y": m.out(*shape)},
+        "axpy": {"x": m.tensor(*shape), "alpha": 0.3, "y": m.tensor(*shape)},
+        "weighted_sum": {
+            "a": m.tensor(*shape),
+            "alpha": 0.3,
+            "b": m.tensor(*shape),
+            "beta": -1.1,
+            "y": m.out(*shape),
+        },
+        "multiply": {"a": m.tensor(*shape), "b": m.tensor(*shape), "y": m.out(*shape)},
+        "product_gradient": {
+            "y": m.tensor(*shape),
+            "x": m.positive(*shape),
+            "dy": m.tensor(*shape),
+            "dx": m.out(*shape),
+        },
+        "maximum": {
+            "a": m.integers(5, *shape),
+            "b": m.integers(5, *shape),
+            "index_a": 0,
+            "index_b": 1,
+            "y": m.out(*shape),
+            "index": m.out(*shape, dtype=INDEX),
+        },
+        "maximum_update": {
+            "x": m.integers(5, *shape),
+            "index_x": 2,
+            "y": m.integers(5, *shape),
+            "index": m.integers(2, *shape, dtype=INDEX),
+        },
+        "select_gradient": {
+            "index": m.integers(3, *shape, dtype=INDEX),
+            "which": 1,
+            "dy": m.tensor(*shape),
+            "dx": m.out(*shape),
+        },
+        "fill": {"x": m.out(*shape), "value": 0.1},
+    }
+
+
+def pool_calls(m: Make, N: int, C: int, H: int, W: int) -> dict[str, Call]:
+    """One call of each op of the family pool."""
+    rows, columns = (H + 2) // 2, W + 1  # the first and the last windows hang over
+    window = {"kernel": (3, 2), "stride": (2, 1), "pad": (1, 1)}
+    return {
+        "max_pool": {
+            "x": m.tensor(N, C, H, W),
+            "y": m.out(N, C, rows, columns),
+            "index": m.out(N, C, rows, columns, dtype=INDEX),
+            **window,
+        },
+        "max_pool_backward": {
+            "dy": m.tensor(N, C, rows, columns),
+            "index": m.integers(H * W, N, C, rows, columns, dtype=INDEX),
+            "dx": m.out(N, C, H, W),
+        },
+        "ave_pool": {"x": m.tensor(N, C, H, W), "y": m.out(N, C, rows, columns), **window},
+        "ave_pool_backward": {"dy": m.tensor(N, C, rows, columns), "dx": m.out(N, C, H, W), **window},
+    }
+
+
+def lrn_calls(m: Make, *shape: int) -> dict[str, Call]:
+    """One call of each op of the family lrn."""
+    numbers = {"size": 5, "alpha": 0.4, "beta": 0.75}
+    forward = {"x": m.tensor(*shape), "scale": m.out(*shape), "y": m.out(*shape)}
+    backward = {
+        "x": m.tensor(*shape),
+        "y": m.tensor(*shape),
+        "scale": m.positive(*shape),
+        "dy": m.tensor(*shape),
+        "dx": m.out(*shape),
+    }
+    return {
+        "lrn_across": {**_copies(forward), **numbers, "k": 2.0},
+        "lrn_across_backward": {**_copies(backward), **numbers},
+        "lrn_within": {**_copies(forward), **numbers, "beta": 0.6},
+        "lrn_within_backward": {**_copies(backward), **numbers, "beta": 0.6},
+    }
+
+
+def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
+    """One call of each op of the family softmax."""
+    label = m.integers(C, N * S)
+    prob = m.positive(N, C, S)
+    return {
+        "softmax": {"x": m.tensor(N, C, S), "y": m.out(N, C, S)},
+        "softmax_backward": {"y": m.positive(N, C, S), "dy": m.tensor(N, C, S), "dx": m.out(N, C, S)},
+        "softmax_loss": {"prob": prob, "label": label, "ignore": 1, "out": m.out(2, dtype=DOUBLE)},
+        "softmax_loss_backward": {
+            "prob": prob,
+            "label": label,
+            "ignore": 1,
+            "scale": 0.3,
+            "dx": m.out(N, C, S),
+        },
+        "accuracy": {
+            "x": m.integers(9, N, C, S),
+            "label": label,
+            "ignore": 1,
+            "top_k": 2,
+            "out": m.out(2, dtype=DOUBLE),
+            "class_hits": m.out(C, dtype=DOUBLE),
+            "class_counts": m.out(C, dtype=DOUBLE),
+        },
+    }
+
+
+def copy_calls(m: Make, outer: int, columns: int) -> dict[str, Call]:
+    """One call of each op of the family copy."""
+    total = columns + 5
+    return {
+        "copy_into": {"src": m.tensor(outer, columns), "dst": m.tensor(outer, total), "offset": 2},
+        "copy_from": {"src": m.tensor(outer, total), "offset": 2, "dst": m.out(outer, columns)},
+        "add_from": {"src": m.tensor(outer, total), "offset": 2, "dst": m.tensor(outer, columns)},
+    }
+
+
+def _copies(call: Call) -> Call:
+    return {name: value.copy() for name, value in call.items()}
+
+
+FAMILIES = {
+    "channel": channel_calls,
+    "elementwise": elementwise_calls,
+    "pool": pool_calls,
+    "lrn": lrn_calls,
+    "softmax": softmax_calls,
+    "copy": copy_calls,
+}
+
+#: Arguments that an op writes.
+OUTPUTS = {
+    "channel_sum": ["out"],
+    "channel_dot": ["out"],
+    "moments": ["mean_out", "var_out"],
+    "inv_std": ["out"],
+    "stored_statistics": ["mean_out", "var_out"],
+    "update_statistics": ["sum_mean", "sum_var", "factor"],
+    "normalize": ["y"],
+    "normalize_backward": ["dx"],
+    "affine": ["y"],
+    "relu": ["y"],
+    "relu_backward": ["dx"],
+    "sigmoid": ["y"],
+    "sigmoid_backward": ["dx"],
+    "tanh": ["y"],
+    "tanh_backward": ["dx"],
+    "dropout": ["y"],
+    "scale_copy": ["y"],
+    "axpy": ["y"],
+    "weighted_sum": ["y"],
+    "multiply": ["y"],
+    "product_gradient": ["dx"],
+    "maximum": ["y", "index"],
+    "maximum_update": ["y", "index"],
+    "select_gradient": ["dx"],
+    "fill": ["x"],
+    "max_pool": ["y", "index"],
+    "max_pool_backward": ["dx"],
+    "ave_pool": ["y"],
+    "ave_pool_backward": ["dx"],
+    "lrn_across": ["scale", "y"],
+    "lrn_across_backward": ["dx"],
+    "lrn_within": ["scale", "y"],
+    "lrn_within_backward": ["dx"],
+    "softmax": ["y"],
+    "softmax_backward": ["dx"],
+    "softmax_loss": ["out"],
+    "softmax_loss_backward": ["dx"],
+    "accuracy": ["out", "class_hits", "class_counts"],
+    "copy_into": ["dst"],
+    "copy_from": ["dst"],
+    "add_from": ["dst"],
+}
+
+#: Every op that the families above hold.
+OPS = list(OUTPUTS)
+
+#: A shape for each family, large enough that work is cut among threads in every way there is.
+LARGE = {
+    "channel": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (130, 2, 3)],
+    "elementwise": [(3, 1001)],
+    "pool": [(2, 3, 13, 19)],
+    "lrn": [(2, 7, 9, 70)],
+    "softmax": [(3, 6, 50)],
+    "copy": [(3, 20000)],
+}
+
+
+def family_of(op: str) -> str:
+    """The family that an op belongs to."""
+    (family,) = (f for f, calls in FAMILIES.items() if op in calls(Make("float32"), *LARGE[f][0]))
+    return family
+
+
+def call_of(op: str, dtype: np.dtype, shape: tuple[int, ...], seed: int = 0) -> Call:
+    """Fresh arguments for one op; equal seeds give equal arguments."""
+    return FAMILIES[family_of(op)](Make(dtype, seed), *shape)[op]
+
+
+def outputs_of(ops: ModuleType, op: str, call: Call) -> dict[str, np.ndarray]:
+    """Run an op and return what it wrote, by name of argument."""
+    assert getattr(ops, op)(**call) is None
+    return {name: call[name] for name in OUTPUTS[op]}
+
+
+class Calls:
+    """The functions and tables above, for tests."""
+
+    families = FAMILIES
+    outputs = OUTPUTS
+    large = LARGE
+    family_of = staticmethod(family_of)
+    call_of = staticmethod(call_of)
+    outputs_of = staticmethod(outputs_of)
+
+
+@pytest.fixture
+def calls() -> type[Calls]:
+    """One call of every op: see `Calls`."""
+    return Calls
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `op` for every op."""
+    if "op" in metafunc.fixturenames:
+        metafunc.parametrize("op", OPS)
