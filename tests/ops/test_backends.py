@@ -66,7 +66,10 @@ SHAPES = {
 def modules(backend: str) -> dict[str, object]:
     """The modules of a back end that hold ops."""
     package = caffebn.ops.get(backend)
-    found = {m.name: importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)}
+    found = {
+        m.name: importlib.import_module(f"{package.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(package.__path__)
+    }
     families = [m.name for m in pkgutil.iter_modules(caffebn.ops.get("reference").__path__)]
     return {name: found.get(name) for name in families}
 
@@ -109,7 +112,9 @@ def test_every_op_has_a_call_here(calls):
 
 
 def test_get_refuses_other_names():
-    with pytest.raises(ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference; did you mean \"cpu\""):
+    with pytest.raises(
+        ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference; did you mean \"cpu\""
+    ):
         caffebn.ops.get("cpus")
     with pytest.raises(ArgumentError, match="no ops named 'cuda'"):
         caffebn.ops.get("cuda")
@@ -231,8 +236,10 @@ def test_arrays_are_checked(op, calls):
             call[name] = change(call[name])
             if op == "fill" and call[name] is not None and np.ndim(call[name]) == len(shape) + 1:
                 continue  # it takes any shape, and there is nothing it has to go with
-            if np.shape(call[name]) == (1,) and said.startswith("C-cont"):
+            if said.startswith("C-cont") and call[name].size == 1:
                 continue  # one element is contiguous, however it is laid out
+            if said.startswith("not aligned") and call[name].itemsize == 1:
+                continue  # bytes may lie anywhere
             with pytest.raises(ArgumentError) as e:
                 getattr(cpu, op)(**call)
             assert str(e.value).startswith(f"{op}: "), (name, said)
