@@ -30,9 +30,13 @@ cdef inline void keep_larger(
 ) noexcept nogil:
     """Compare n outputs with one position each, x[0], x[stride], ..., the first at `place` of the plane."""
     cdef Py_ssize_t j
+    cdef int32_t here = <int32_t> place, step = <int32_t> stride, larger
     for j in range(n):
-        index[j] = <int32_t> (place + j * stride) if x[j * stride] > y[j] else index[j]
+        # all ones or all zeros: a branch would be guessed wrong for every other element
+        larger = -<int32_t> (x[j * stride] > y[j])
+        index[j] = (here & larger) | (index[j] & ~larger)
         y[j] = x[j * stride] if x[j * stride] > y[j] else y[j]
+        here += step
 
 
 cdef void max_row(

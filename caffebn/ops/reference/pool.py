@@ -13,6 +13,8 @@ import numpy as np
 
 __all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward"]
 
+Pair = tuple[int, int]
+
 # Where Caffe starts its search for a maximum, in either precision.
 LOWEST = -float(np.finfo(np.float32).max)
 
@@ -115,7 +117,9 @@ def ave_pool_backward(
     dx[...] = total
 
 
-def _windows(image, output, kernel, stride, pad) -> Iterator[tuple[int, int, slice, slice]]:
+def _windows(
+    image: tuple[int, ...], output: tuple[int, ...], kernel: Pair, stride: Pair, pad: Pair
+) -> Iterator[tuple[int, int, slice, slice]]:
     """Yield each output position with the rows and columns of its window, cut to the image."""
     for i in range(output[2]):
         for j in range(output[3]):
@@ -125,7 +129,7 @@ def _windows(image, output, kernel, stride, pad) -> Iterator[tuple[int, int, sli
             yield i, j, rows, columns
 
 
-def _area(i, j, image, kernel, stride, pad) -> int:
+def _area(i: int, j: int, image: tuple[int, ...], kernel: Pair, stride: Pair, pad: Pair) -> int:
     """Area of a window, cut to the padded image."""
     height = min(i * stride[0] + kernel[0], image[2] + 2 * pad[0]) - i * stride[0]
     width = min(j * stride[1] + kernel[1], image[3] + 2 * pad[1]) - j * stride[1]
