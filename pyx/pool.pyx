@@ -120,7 +120,8 @@ cdef inline Window window_at(
     cdef Window w
     cdef Py_ssize_t top = i * stride_h - pad_h, left = j * stride_w - pad_w
     cdef Py_ssize_t bottom = min(top + kernel_h, height + pad_h), right = min(left + kernel_w, width + pad_w)
-    w.area = max(bottom - top, 0) * max(right - left, 0)
+    # as in Caffe not kept from going below 0: a window that starts beyond the edge gives 0, one right behind it NaN
+    w.area = (bottom - top) * (right - left)
     w.h0, w.h1 = max(top, 0), min(bottom, height)
     w.w0, w.w1 = max(left, 0), min(right, width)
     return w

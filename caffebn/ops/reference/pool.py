@@ -83,7 +83,8 @@ def ave_pool(
     """Average of each window.
 
     The divisor is the area of the window cut to the padded image: padding counts, as zeros, but not what
-    hangs over beyond it.  A window beyond the padded image gives 0/0, NaN.
+    hangs over beyond it.  A window that starts right behind the padded image gives 0/0, NaN; one that starts
+    further out has a negative height or width by Caffe's formula, and gives 0.
 
     Parameters
     ----------
@@ -112,8 +113,9 @@ def ave_pool_backward(
     """
     total = np.zeros(dx.shape)
     for i, j, rows, columns in _windows(dx.shape, dy.shape, kernel, stride, pad):
-        area = max(1, _area(i, j, dx.shape, kernel, stride, pad))
-        total[:, :, rows, columns] += dy[:, :, i, j, None, None] / np.float64(area)
+        area = _area(i, j, dx.shape, kernel, stride, pad)
+        if area > 0:
+            total[:, :, rows, columns] += dy[:, :, i, j, None, None] / np.float64(area)
     dx[...] = total
 
 
@@ -130,7 +132,7 @@ def _windows(
 
 
 def _area(i: int, j: int, image: tuple[int, ...], kernel: Pair, stride: Pair, pad: Pair) -> int:
-    """Area of a window, cut to the padded image."""
+    """Area of a window, cut to the padded image; Caffe does not keep the sides from going below 0."""
     height = min(i * stride[0] + kernel[0], image[2] + 2 * pad[0]) - i * stride[0]
     width = min(j * stride[1] + kernel[1], image[3] + 2 * pad[1]) - j * stride[1]
-    return max(height, 0) * max(width, 0)
+    return height * width
