@@ -21,6 +21,8 @@ EXACT = {
     "relu", "relu_backward", "sigmoid_backward", "tanh_backward", "dropout", "scale_copy", "axpy",
     "weighted_sum", "multiply", "product_gradient", "maximum", "maximum_update", "select_gradient", "fill",
     "max_pool", "softmax_loss_backward", "accuracy", "copy_into", "copy_from", "add_from",
+    "update_sgd", "update_nesterov", "update_adagrad", "update_rmsprop", "update_adadelta", "update_adam",
+    "update_nadam",
 }  # fmt: skip
 
 # Which output may be which input
@@ -60,6 +62,7 @@ SHAPES = {
     "lrn": [(2, 7, 4, 5), (1, 1, 1, 1), (1, 3, 2, 600), (2, 4, 20, 30), (0, 3, 4, 4), (2, 3, 0, 4)],
     "softmax": [(2, 3, 4), (60, 10, 1), (1, 4, 1), (2, 3, 100), (0, 3, 4), (2, 3, 0)],
     "copy": [(2, 3), (1, 40000), (0, 3), (3, 0)],
+    "update": [(0,), (1,), (7,), (8192,), (8193,), (30000,)],
 }
 
 

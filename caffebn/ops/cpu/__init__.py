@@ -35,6 +35,16 @@ from caffebn.ops.cpu.gemm import gemm
 from caffebn.ops.cpu.lrn import lrn_across, lrn_across_backward, lrn_within, lrn_within_backward
 from caffebn.ops.cpu.pool import ave_pool, ave_pool_backward, max_pool, max_pool_backward
 from caffebn.ops.cpu.softmax import accuracy, softmax, softmax_backward, softmax_loss, softmax_loss_backward
+from caffebn.ops.cpu.update import (
+    sum_of_squares,
+    update_adadelta,
+    update_adagrad,
+    update_adam,
+    update_nadam,
+    update_nesterov,
+    update_rmsprop,
+    update_sgd,
+)
 from caffebn.ops.geometry import ConvGeometry
 
 __all__ = [
@@ -81,8 +91,16 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_backward",
     "stored_statistics",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
+    "update_adadelta",
+    "update_adagrad",
+    "update_adam",
+    "update_nadam",
+    "update_nesterov",
+    "update_rmsprop",
+    "update_sgd",
     "update_statistics",
     "weighted_sum",
 ]

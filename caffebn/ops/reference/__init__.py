@@ -51,6 +51,16 @@ from caffebn.ops.reference.softmax import (
     softmax_loss,
     softmax_loss_backward,
 )
+from caffebn.ops.reference.update import (
+    sum_of_squares,
+    update_adadelta,
+    update_adagrad,
+    update_adam,
+    update_nadam,
+    update_nesterov,
+    update_rmsprop,
+    update_sgd,
+)
 
 __all__ = [
     "ConvGeometry",
@@ -96,8 +106,16 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_backward",
     "stored_statistics",
+    "sum_of_squares",
     "tanh",
     "tanh_backward",
+    "update_adadelta",
+    "update_adagrad",
+    "update_adam",
+    "update_nadam",
+    "update_nesterov",
+    "update_rmsprop",
+    "update_sgd",
     "update_statistics",
     "weighted_sum",
 ]
