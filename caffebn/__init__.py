@@ -11,19 +11,41 @@ from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import Layer, layer_type_list
 from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
 from caffebn.seeding import set_random_seed
+from caffebn.solvers import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NadamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    freeze_batch_norm,
+    get_solver,
+)
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "CaffebnError",
     "CaffebnWarning",
     "Classifier",
     "Layer",
+    "NadamSolver",
+    "NesterovSolver",
     "Net",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Solver",
     "errors",
+    "freeze_batch_norm",
+    "get_solver",
     "io",
     "layer_type_list",
     "set_mode_cpu",

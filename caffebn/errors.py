@@ -20,6 +20,7 @@ __all__ = [
     "MissingPackageError",
     "NetError",
     "ParseError",
+    "SolverError",
     "Where",
     "WeightsError",
     "did_you_mean",
@@ -65,6 +66,10 @@ class FormatError(CaffebnError, ValueError):
 
 class NetError(CaffebnError, ValueError):
     """A net that cannot be made: a layer's parameters, its blobs, their shapes."""
+
+
+class SolverError(CaffebnError, ValueError):
+    """A solver that cannot be made, or a training that cannot go on."""
 
 
 class WeightsError(CaffebnError, ValueError):
