@@ -99,10 +99,8 @@ class CaffebnWarning(UserWarning):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the nearest known word, or ``''``."""
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not near:
-        folded = {k.lower(): k for k in known}
-        near = [folded[word.lower()]] if word.lower() in folded else []
+    folded = {k.lower(): k for k in known}
+    near = [folded[word.lower()]] if word.lower() in folded else difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
