@@ -23,6 +23,7 @@ from caffebn.errors import (
     ArgumentError,
     CaffebnWarning,
     FileError,
+    FormatError,
     SolverError,
     did_you_mean,
 )
@@ -313,8 +314,11 @@ class Solver:
                     CaffebnWarning,
                     stacklevel=2,
                 )
+            try:
+                seeding.set_state(state.resumption.random)
+            except ArgumentError as e:
+                raise FormatError(f"{path}: {e.message}") from None
             self._set_positions(state.resumption)
-            seeding.set_state(state.resumption.random)
         if weights:
             self.net.copy_from(weights, strict=True)
         self._updater.set_history(state.history)
