@@ -4,12 +4,13 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import errors, io
+from caffebn import errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
 from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import Layer, layer_type_list
 from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
+from caffebn.net_spec import NetSpec, params, to_proto
 from caffebn.seeding import set_random_seed
 
 __version__ = "0.1.0.dev0"
@@ -23,10 +24,14 @@ __all__ = [
     "Classifier",
     "Layer",
     "Net",
+    "NetSpec",
     "errors",
     "io",
     "layer_type_list",
+    "layers",
+    "params",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_random_seed",
+    "to_proto",
 ]

@@ -27,6 +27,7 @@ FLOORS = {
     "ops": 3,
     "blob": 4,
     "fillers": 4,
+    "net_spec": 4,
     "layers": 5,
     "weights": 5,
     "net": 6,
