@@ -8,15 +8,11 @@ Examples
 >>> n.conv = L.Convolution(n.data, num_output=4, kernel_size=3, weight_filler=dict(type="msra"))
 >>> n.relu = L.ReLU(n.conv, in_place=True)
 >>> n.pool = L.Pooling(n.relu, pool=P.Pooling.AVE, global_pooling=True)
->>> print(n.to_proto().layer[3])
-name: "pool"
-type: "Pooling"
-bottom: "conv"
-top: "pool"
-pooling_param {
-  pool: AVE
-  global_pooling: true
-}
+>>> n.to_proto().layer[3]
+<LayerParameter name='pool' type='Pooling' bottom=['conv'] top=['pool'] pooling_param={...}>
+>>> print(n.to_proto().layer[3].pooling_param, end="")
+pool: AVE
+global_pooling: true
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ FLOORS = {
     "data": 6,
     "bn": 8,
     "classifier": 8,
+    "coord_map": 8,
     "draw": 8,
     "export": 8,
     "io": 8,

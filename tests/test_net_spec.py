@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import doctest
 import pickle
 
 import numpy as np
@@ -342,3 +343,7 @@ def test_in_place_with_more_inputs_than_tops():
 def test_pycaffes_names_are_in_the_module():
     assert net_spec.layers.ReLU().to_proto() == L.ReLU().to_proto()
     assert net_spec.params is P and net_spec.NetSpec is caffe.NetSpec
+
+
+def test_examples():
+    assert doctest.testmod(net_spec) == (0, 13)
