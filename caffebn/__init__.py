@@ -7,6 +7,7 @@ without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 from caffebn import errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
+from caffebn.detector import Detector
 from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import Layer, layer_type_list
 from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
@@ -22,6 +23,7 @@ __all__ = [
     "CaffebnError",
     "CaffebnWarning",
     "Classifier",
+    "Detector",
     "Layer",
     "Net",
     "NetSpec",

@@ -35,6 +35,7 @@ FLOORS = {
     "bn": 8,
     "classifier": 8,
     "coord_map": 8,
+    "detector": 8,
     "draw": 8,
     "export": 8,
     "io": 8,
