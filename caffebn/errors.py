@@ -103,6 +103,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def missing_package(package: str, extra: str, purpose: str) -> MissingPackageError:
     """Make the error for an optional package, saying how to install it."""
-    return MissingPackageError(
-        f'{purpose} needs the package "{package}": pip install "caffebn[{extra}]"'
-    )
+    return MissingPackageError(f'{purpose} needs the package "{package}": pip install "caffebn[{extra}]"')

@@ -54,10 +54,12 @@ def fill(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
         make = FILLERS[param.type]
     except KeyError:
         raise NetError(
-            f'unknown filler type "{param.type}"{did_you_mean(param.type, FILLERS)} (known: {", ".join(sorted(FILLERS))})',
+            f'unknown filler type "{param.type}"{did_you_mean(param.type, FILLERS)} '
+            f"(known: {', '.join(sorted(FILLERS))})",
             param.where_of("type") or param.where,
         ) from None
-    array[...] = make(array.shape, param, rng)
+    if array.size:  # no values have no fan
+        array[...] = make(array.shape, param, rng)
 
 
 def _fan(shape: Sequence[int], param: Message) -> float:

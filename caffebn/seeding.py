@@ -10,7 +10,7 @@ _generator = np.random.default_rng()
 
 
 def set_random_seed(seed: int) -> None:
-    """Make everything random that follows repeatable.
+    """Make everything random that follows repeatable, in nets that exist already, too.
 
     Parameters
     ----------
@@ -18,8 +18,7 @@ def set_random_seed(seed: int) -> None:
         Not negative.  The stream is NumPy's PCG64: the same seed gives the same numbers on
         every machine, but not those of Caffe.
     """
-    global _generator
-    _generator = np.random.default_rng(seed)
+    _generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
 
 def generator() -> np.random.Generator:

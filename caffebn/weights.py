@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,7 +90,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     upgrade.net(net, str(path))
     weights: dict[str, list[np.ndarray | None]] = {}
     for layer in net.layer:
-        blobs = []
+        blobs: list[np.ndarray | None] = []
         for i, blob in enumerate(layer.blobs):
             try:
                 blobs.append(blob_array(blob))
@@ -146,9 +147,10 @@ def copy_weights(
                 report.unused.append(name)
             continue
         blobs = params.get(name, ())
-        if len(arrays) != len(blobs) or any(array is None for array in arrays):
-            raise WeightsError(_count_message(source, name, types[name], len(blobs), sum(a is not None for a in arrays)))
-        for i, (blob, array) in enumerate(zip(blobs, arrays, strict=True)):
+        stored = [array for array in arrays if array is not None]
+        if len(stored) != len(blobs) or len(arrays) != len(blobs):
+            raise WeightsError(_count_message(source, name, types[name], len(blobs), len(stored)))
+        for i, (blob, array) in enumerate(zip(blobs, stored, strict=True)):
             if not _same_shape(blob.shape, array.shape):
                 raise WeightsError(
                     f'{source}: layer "{name}" ({types[name]}), blob {i}: the net expects {_times(blob.shape)}, '
@@ -157,7 +159,7 @@ def copy_weights(
             copies.append((blob, array))
         if blobs:
             report.matched.append(name)
-            report.notes += _notes(name, types[name], arrays)
+            report.notes += _notes(name, types[name], stored)
     report.missing = [name for name in params if name not in report.matched]
     if strict and (report.missing or report.unused):
         near = [did_you_mean(n, report.unused) for n in report.missing]
@@ -174,14 +176,16 @@ def copy_weights(
     return report
 
 
-def _some(names) -> str:
-    names = [f'"{n}"' for n in names]
-    return ", ".join(names[:4] + ["..."] * (len(names) > 4)) or "none"
+def _some(names: Iterable[str]) -> str:
+    quoted = [f'"{n}"' for n in names]
+    return ", ".join(quoted[:4] + ["..."] * (len(quoted) > 4)) or "none"
 
 
 def _same_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
     # the old way of writing a shape always has four numbers, aligned at the right
-    return expected == found or (len(found) == 4 and len(expected) < 4 and (1,) * (4 - len(expected)) + expected == found)
+    return expected == found or (
+        len(found) == 4 and len(expected) < 4 and (1,) * (4 - len(expected)) + expected == found
+    )
 
 
 def _count_message(source: str, name: str, kind: str, expected: int, found: int) -> str:
@@ -192,7 +196,8 @@ def _count_message(source: str, name: str, kind: str, expected: int, found: int)
             + (
                 "two blobs lacks the factor: if they are the statistics themselves, add a third blob that holds 1"
                 if found == 2
-                else "another number comes from a fork of Caffe whose layer also scales: convert it to BatchNorm + Scale"
+                else "another number comes from a fork of Caffe whose layer also scales: "
+                "convert it to BatchNorm + Scale"
             )
         )
     return f"{text}: is bias_term the same in both?"
@@ -223,7 +228,7 @@ def _times(shape: Sequence[int]) -> str:
 # -- HDF5: data/<layer>/<index> and, when asked, diff/<layer>/<index> ------------------------------------
 
 
-def _h5py():
+def _h5py() -> ModuleType:
     try:
         import h5py
     except ImportError:
@@ -270,13 +275,18 @@ def _layer_arrays(path: str | os.PathLike[str], name: str, group: h5py.Group) ->
         if not key.isdecimal() or int(key) >= MAX_BLOBS or not hasattr(entry, "dtype"):
             raise FormatError(f'{path}: layer "{name}": expected data sets named 0, 1, ..., found "{key}"')
         if entry.dtype.kind != "f":
-            raise FormatError(f'{path}: layer "{name}", blob {key}: expected real numbers, found {entry.dtype}')
+            raise FormatError(
+                f'{path}: layer "{name}", blob {key}: expected real numbers, found {entry.dtype}'
+            )
         arrays[int(key)] = np.asarray(entry)
     return [arrays.get(i) for i in range(max(arrays, default=-1) + 1)]
 
 
 def write_hdf5(
-    path: str | os.PathLike[str], layers: Mapping[str, Sequence[Blob]], owned: Mapping[str, Sequence[bool]], diff: bool
+    path: str | os.PathLike[str],
+    layers: Mapping[str, Sequence[Blob]],
+    owned: Mapping[str, Sequence[bool]],
+    diff: bool,
 ) -> None:
     """Write blobs as .caffemodel.h5, whole or not at all.
 

@@ -16,13 +16,13 @@ from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
+from common cimport real
 from product cimport (
     columns_of_task,
     gemm_scratch_double,
     gemm_scratch_float,
     product_double,
     product_float,
-    real,
     rows_of_task,
 )
 

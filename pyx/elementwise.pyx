@@ -4,6 +4,7 @@ Every kernel reads its inputs once, writes its outputs once, and cuts the flat a
 threads; no element depends on another, so the cut cannot show in the result.  The loops are free of branches,
 which lets the compiler use vector instructions; sigmoid and tanh call the maths library for each element.
 An output may be an input of the same call: element i is written after all inputs were read at i.
+Constants are variables of the tensors' type, since a literal would make the arithmetic double.
 """
 
 from cython.parallel cimport prange
@@ -49,8 +50,9 @@ def sigmoid(const real[::1] x, real[::1] y, int n_threads):
 def sigmoid_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_threads):
     """dx = dy * y * (1 - y)."""
     cdef Py_ssize_t i
+    cdef real one = 1
     for i in prange(y.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] * y[i] * (1 - y[i])
+        dx[i] = dy[i] * y[i] * (one - y[i])
 
 
 def tanh(const real[::1] x, real[::1] y, int n_threads):
@@ -63,8 +65,9 @@ def tanh(const real[::1] x, real[::1] y, int n_threads):
 def tanh_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_threads):
     """dx = dy * (1 - y * y)."""
     cdef Py_ssize_t i
+    cdef real one = 1
     for i in prange(y.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] * (1 - y[i] * y[i])
+        dx[i] = dy[i] * (one - y[i] * y[i])
 
 
 def dropout(const real[::1] x, const uint8_t[::1] mask, real scale, real[::1] y, int n_threads):

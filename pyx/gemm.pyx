@@ -7,13 +7,13 @@ panels of B (see gemm.h), so tasks share nothing and any cut gives the same bits
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t
 
+from common cimport real
 from product cimport (
     columns_of_task,
     gemm_scratch_double,
     gemm_scratch_float,
     product_double,
     product_float,
-    real,
     rows_of_task,
 )
 

@@ -19,10 +19,6 @@ cdef extern from "gemm.h" nogil:
         double *c, int64_t c_row, int64_t c_column, int64_t c_image,
         int64_t m0, int64_t m1, int64_t q0, int64_t q1, const double *bias, int accumulate, double *scratch)
 
-ctypedef fused real:
-    float
-    double
-
 
 cdef inline int64_t columns_of_task(bint double_precision) noexcept nogil:
     """Columns that one task handles."""

@@ -17,5 +17,5 @@ class Imports:
     def timeraw_cpu_kernels(self):
         return "import caffebn.ops; caffebn.ops.get('cpu')"
 
-    def timeraw_command_line_help(self):
-        return "from caffebn.cli import main; main(['--help'], standalone_mode=False)"
+    def timeraw_command_line(self):
+        return "import caffebn.cli"

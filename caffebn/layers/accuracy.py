@@ -58,7 +58,8 @@ class Accuracy(Layer):
                 "top_k",
             )
         top[0].reshape()
-        self.hits = self.counts = None
+        self.hits: np.ndarray | None = None
+        self.counts: np.ndarray | None = None
         if len(top) > 1:
             top[1].reshape(classes)
             self.hits = self.scratch((classes,), np.float64)
@@ -68,5 +69,5 @@ class Accuracy(Layer):
         x, label = bottom[0].data.reshape(self.ncs), bottom[1].data.reshape(-1)
         self.ops.accuracy(x, label, self.ignore, self.param.top_k, self.sums, self.hits, self.counts)
         top[0].data[...] = self.sums[0] / max(self.sums[1], 1)
-        if len(top) > 1:
+        if self.hits is not None and self.counts is not None:
             np.divide(self.hits, np.maximum(self.counts, 1, out=self.counts), out=top[1].data)

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from caffebn.blob import Blob
 from caffebn.errors import NetError, did_you_mean
@@ -162,14 +163,16 @@ class Layer:
             try:
                 fill(blob.data, filler, self.rng)
             except NetError as e:
-                raise NetError(f'layer "{self.name}" ({self.type}): {e.message}', e.where or self.spec.where) from None
+                raise NetError(
+                    f'layer "{self.name}" ({self.type}): {e.message}', e.where or self.spec.where
+                ) from None
         elif value:
             blob.data[...] = value
         self.blobs.append(blob)
         self.param_propagate_down.append(True)
         return blob
 
-    def scratch(self, shape: Sequence[int], dtype: np.dtype | type | None = None) -> np.ndarray:
+    def scratch(self, shape: Sequence[int], dtype: DTypeLike | None = None) -> np.ndarray:
         """Make memory of this layer's own, zero at first, of the net's dtype by default; called in reshape."""
         return np.zeros(shape, dtype or self.dtype)
 
@@ -220,7 +223,9 @@ def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer
 
     def register(cls: type[Layer]) -> type[Layer]:
         if type_name in LAYERS:
-            raise NetError(f'layer type "{type_name}" is registered already, by {LAYERS[type_name].__qualname__}')
+            raise NetError(
+                f'layer type "{type_name}" is registered already, by {LAYERS[type_name].__qualname__}'
+            )
         cls.type = type_name
         cls.param_field = param
         LAYERS[type_name] = cls
@@ -250,7 +255,9 @@ def create(spec: Message, context: Context) -> Layer:
     if not (tops == 0 and cls.default_loss_weight):
         _check_count(made, "top", cls.n_tops, tops)
     if cls.equal_tops and tops != len(spec.bottom):
-        raise made.error(f"needs as many tops as bottoms, found {len(spec.bottom)} bottoms and {tops} tops", "top")
+        raise made.error(
+            f"needs as many tops as bottoms, found {len(spec.bottom)} bottoms and {tops} tops", "top"
+        )
     return made
 
 

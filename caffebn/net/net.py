@@ -6,19 +6,20 @@ import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from caffebn import ops, seeding
-from caffebn.blob import Blob, Memory
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, NetError, WeightsError, did_you_mean
+from caffebn.blob import Blob
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
 from caffebn.net.filter import filter_net
-from caffebn.net.plan import plan_kept
+from caffebn.net.parameters import Parameters
+from caffebn.net.plan import plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.proto import Message, binary, text, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
@@ -56,30 +57,6 @@ def _set_mode(device: str) -> None:
     global _default_device
     ops.get(device)
     _default_device = device
-
-
-@dataclass
-class Parameter:
-    """One parameter blob of one layer: where it is, who owns it, how fast it learns.
-
-    Attributes
-    ----------
-    layer, index : int
-        The layer and the blob's position in it.
-    name : str
-        Name under which it is shared, or "".
-    owner : Parameter or None
-        The parameter whose memory this one looks at; None when it has its own.
-    lr_mult, decay_mult : float
-        Multipliers of the learning rate and of the weight decay.
-    """
-
-    layer: int
-    index: int
-    name: str
-    owner: Parameter | None
-    lr_mult: float
-    decay_mult: float
 
 
 class Net:
@@ -122,8 +99,8 @@ class Net:
         By layer name.
     blob_loss_weights : OrderedDict of float
         Weight in the loss, by blob name.
-    parameters : list of Parameter
-        Every parameter blob, in net order.
+    parameters : Parameters
+        Every parameter blob, in net order, and the two flat buffers in which they lie.
     need_backward : list of bool
         Whether each layer takes part in the backward pass.
     weights_report : Report or None
@@ -156,7 +133,9 @@ class Net:
         else:
             source = str(model)
             if not Path(model).exists():
-                raise FileError(f"{source}: there is no such file; a net is made from the path of a .prototxt")
+                raise FileError(
+                    f"{source}: there is no such file; a net is made from the path of a .prototxt"
+                )
             definition = text.read(model, "NetParameter", strict=strict)
         self.device = device or _default_device
         self.dtype = np.dtype(dtype)
@@ -171,13 +150,14 @@ class Net:
         definition = insert_splits(filter_net(definition, state))
         self.name: str = definition.name
         self.phase: str = state.phase
-        self._force_backward: bool = definition.force_backward
         self._callbacks: dict[str, list[Callback]] = {
             f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
         }
         self._connect(definition, source)
-        self._share_parameters()
-        self._plan_backward()
+        self.parameters = Parameters(self.layers, self.dtype)
+        self.need_backward, self._propagate_down = plan_backward(
+            self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
+        )
         self._name_things()
         self._plan_memory()
         self.weights_report: Report | None = None
@@ -193,7 +173,9 @@ class Net:
 
     def _connect(self, definition: Message, source: str) -> None:
         """Make the layers and their blobs, each shaped as soon as its bottoms are."""
-        context = Context(ops.get(self.device), self.phase, self.dtype, seeding.generator(), Workspace(self.dtype))
+        context = Context(
+            ops.get(self.device), self.phase, self.dtype, seeding.generator(), Workspace(self.dtype)
+        )
         self.layers: list[Layer] = []
         self._blob_list: list[Blob] = []
         self._blob_names: list[str] = []
@@ -211,7 +193,8 @@ class Net:
                 spec.phase = self.phase
             if spec.name in names:
                 warnings.warn(
-                    f'{spec.where or source}: layer name "{spec.name}" is used twice; weights and layers are found by name',
+                    f'{spec.where or source}: layer name "{spec.name}" is used twice; '
+                    "weights and layers are found by name",
                     CaffebnWarning,
                     stacklevel=4,
                 )
@@ -260,116 +243,6 @@ class Net:
             if weight:
                 top.diff[...] = weight
 
-    def _share_parameters(self) -> None:
-        """List all parameter blobs, and let those of one name look at one memory."""
-        self.parameters: list[Parameter] = []
-        owners: dict[str, Parameter] = {}
-        for i, layer in enumerate(self.layers):
-            for k, blob in enumerate(layer.blobs):
-                spec = layer.spec.param[k] if k < len(layer.spec.param) else Message("ParamSpec")
-                parameter = Parameter(i, k, spec.name, owners.get(spec.name), spec.lr_mult, spec.decay_mult)
-                self.parameters.append(parameter)
-                if parameter.owner:
-                    self._join(parameter, spec, blob)
-                elif spec.name:
-                    owners[spec.name] = parameter
-        learned = [p for p in self.parameters if p.owner is None]
-        total = sum(self._blob_of(p).count for p in learned)
-        data, diff = Memory(self.dtype, total), Memory(self.dtype, total)
-        offset = 0
-        for p in learned:
-            blob = self._blob_of(p)
-            blob.move_to(*(Memory(self.dtype, blob.count, flat, offset) for flat in (data, diff)))
-            offset += blob.count
-        for p in self.parameters:
-            if p.owner:
-                self._blob_of(p).share_data(self._blob_of(p.owner))
-                self._blob_of(p).share_diff(self._blob_of(p.owner))
-                p.lr_mult, p.decay_mult = p.owner.lr_mult, p.owner.decay_mult
-        self._flat_data, self._flat_diff = data, diff
-
-    def _join(self, parameter: Parameter, spec: Message, blob: Blob) -> None:
-        """Check that a parameter may share its owner's memory, and settle their multipliers."""
-        owner = parameter.owner
-        assert owner is not None  # for the type checker
-        layer, first = self.layers[parameter.layer], self.layers[owner.layer]
-        shared = self._blob_of(owner)
-        same = blob.count == shared.count if spec.share_mode == "PERMISSIVE" else blob.shape == shared.shape
-        if not same:
-            raise layer.error(
-                f'parameter "{spec.name}" is shared with layer "{first.name}": expected '
-                f"{times(shared.shape)}, found {times(blob.shape)}"
-                + ("" if spec.share_mode == "PERMISSIVE" else ' (share_mode: PERMISSIVE asks for the same count only)'),
-                "param",
-            )
-        first_spec = first.spec.param[owner.index]
-        for name in ("lr_mult", "decay_mult"):
-            if spec.has(name):
-                if not first_spec.has(name):
-                    setattr(owner, name, getattr(spec, name))
-                    setattr(first_spec, name, getattr(spec, name))
-                elif getattr(spec, name) != getattr(first_spec, name):
-                    raise layer.error(
-                        f'parameter "{spec.name}" is shared with layer "{first.name}", which states {name} '
-                        f"{getattr(first_spec, name):g}, here it is {getattr(spec, name):g}: state it once",
-                        "param",
-                    )
-
-    def _blob_of(self, parameter: Parameter) -> Blob:
-        return self.layers[parameter.layer].blobs[parameter.index]
-
-    def _plan_backward(self) -> None:
-        """Decide which layers take part in the backward pass, and which gradients they compute.
-
-        Upwards: a gradient is needed by what has learnable parameters below it.  Downwards: it is there only
-        below a loss.  `force_backward` asks for everything that layers can give.
-        """
-        n = len(self.layers)
-        blob_needs = [False] * len(self._blob_list)
-        self.need_backward: list[bool] = [False] * n
-        self._propagate_down: list[list[bool]] = []
-        for p in self.parameters:
-            self.layers[p.layer].param_propagate_down[p.index] = p.lr_mult != 0
-        for i, layer in enumerate(self.layers):
-            bottoms = self._bottom_ids[i]
-            stated = layer.spec.propagate_down
-            if stated and len(stated) != len(bottoms):
-                raise layer.error(
-                    f"propagate_down: expected one value for each of its {len(bottoms)} bottoms, found {len(stated)}",
-                    "propagate_down",
-                )
-            self._propagate_down.append(list(stated) or [blob_needs[b] for b in bottoms])
-            needs = any(blob_needs[b] for b in bottoms) or any(layer.param_propagate_down)
-            self.need_backward[i] = needs
-            for b in self._top_ids[i]:
-                blob_needs[b] = blob_needs[b] or needs
-
-        under_loss: set[int] = set()
-        skipped: set[int] = set()
-        for i in reversed(range(n)):
-            tops = self._top_ids[i]
-            contributes = any(self._loss_weights[i]) or any(b in under_loss for b in tops)
-            if not contributes or all(
-                b in skipped for b, w in zip(tops, self._loss_weights[i], strict=True) if w or b in under_loss
-            ):
-                self.need_backward[i] = False
-                self._propagate_down[i] = [False] * len(self._bottom_ids[i])
-            for j, b in enumerate(self._bottom_ids[i]):
-                if contributes:
-                    under_loss.add(b)
-                else:
-                    self._propagate_down[i][j] = False
-                if not self._propagate_down[i][j]:
-                    skipped.add(b)
-
-        if self._force_backward:
-            for i, layer in enumerate(self.layers):
-                self.need_backward[i] = True
-                self._propagate_down[i] = [
-                    down or layer.allow_force_backward(j) for j, down in enumerate(self._propagate_down[i])
-                ]
-                layer.param_propagate_down = [True] * len(layer.blobs)
-
     def _name_things(self) -> None:
         names, blobs = self._blob_names, self._blob_list
         self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(names, blobs, strict=True))
@@ -378,10 +251,12 @@ class Net:
             (layer.name, layer.blobs) for layer in self.layers if layer.blobs
         )
         self.top_names: OrderedDict[str, list[str]] = OrderedDict(
-            (layer.name, [names[b] for b in ids]) for layer, ids in zip(self.layers, self._top_ids, strict=True)
+            (layer.name, [names[b] for b in ids])
+            for layer, ids in zip(self.layers, self._top_ids, strict=True)
         )
         self.bottom_names: OrderedDict[str, list[str]] = OrderedDict(
-            (layer.name, [names[b] for b in ids]) for layer, ids in zip(self.layers, self._bottom_ids, strict=True)
+            (layer.name, [names[b] for b in ids])
+            for layer, ids in zip(self.layers, self._bottom_ids, strict=True)
         )
         self.inputs: list[str] = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
         self.outputs: list[str] = [names[b] for b in self._output_ids]
@@ -398,7 +273,12 @@ class Net:
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
         for kept in plan_kept(
-            self.layers, self._bottom_ids, self._top_ids, self.need_backward, self._blob_names, self._output_ids
+            self.layers,
+            self._bottom_ids,
+            self._top_ids,
+            self.need_backward,
+            self._blob_names,
+            self._output_ids,
         ):
             blob = self._blob_list[kept.blob]
             copy = Blob(blob.shape, self.dtype)
@@ -412,7 +292,11 @@ class Net:
     # -- running -----------------------------------------------------------------------------------
 
     def forward(
-        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **inputs: Any,
     ) -> dict[str, np.ndarray]:
         """Run the layers from `start` to `end`, both included.
 
@@ -467,7 +351,11 @@ class Net:
             self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
 
     def backward(
-        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **top_diffs: Any
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **top_diffs: Any,
     ) -> dict[str, np.ndarray]:
         """Run the backward passes of the layers from `start` down to `end`, both included.
 
@@ -511,7 +399,9 @@ class Net:
                 if layer.has_backward:
                     layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])
                 elif any(down):
-                    raise layer.error("has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)")
+                    raise layer.error(
+                        "has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)"
+                    )
             for call in after:
                 call(i)
 
@@ -541,12 +431,10 @@ class Net:
             Outputs for every item.
         """
         self._check_names(inputs, self.inputs, "input")
-        count = _item_count(inputs)
-        collected: dict[str, list[np.ndarray]] = {}
+        outputs = _Collector()
         for batch in self._batches(inputs):
-            for name, values in self.forward(blobs=blobs, **batch).items():
-                collected.setdefault(name, []).append(values.copy())
-        return {name: np.concatenate([np.atleast_1d(p) for p in parts])[:count] for name, parts in collected.items()}
+            outputs.add(self.forward(blobs, None, None, **batch))
+        return outputs.items(_item_count(inputs))
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **values: np.ndarray
@@ -565,26 +453,18 @@ class Net:
         outputs, diffs : dict of ndarray
             For every item.
         """
-        forward_values = {k: v for k, v in values.items() if k in self.inputs}
-        backward_values = {k: v for k, v in values.items() if k not in self.inputs}
-        self._check_names(forward_values, self.inputs, "input")
-        if backward_values:
-            self._check_names(backward_values, self.outputs, "output")
-        count = _item_count(forward_values)
-        all_outputs: dict[str, list[np.ndarray]] = {}
-        all_diffs: dict[str, list[np.ndarray]] = {}
-        backward_batches = self._batches(backward_values) if backward_values else None
-        for batch in self._batches(forward_values):
-            for name, array in self.forward(blobs=blobs, **batch).items():
-                all_outputs.setdefault(name, []).append(array.copy())
-            top_diffs = next(backward_batches, {}) if backward_batches else {}
-            for name, array in self.backward(diffs=diffs, **top_diffs).items():
-                all_diffs.setdefault(name, []).append(array.copy())
-        outputs, gradients = (
-            {name: np.concatenate([np.atleast_1d(p) for p in parts])[:count] for name, parts in collected.items()}
-            for collected in (all_outputs, all_diffs)
-        )
-        return outputs, gradients
+        inputs = {k: v for k, v in values.items() if k in self.inputs}
+        top_diffs = {k: v for k, v in values.items() if k not in self.inputs}
+        self._check_names(inputs, self.inputs, "input")
+        if top_diffs:
+            self._check_names(top_diffs, self.outputs, "output")
+        outputs, gradients = _Collector(), _Collector()
+        diff_batches = self._batches(top_diffs) if top_diffs else repeat({})
+        for batch in self._batches(inputs):
+            outputs.add(self.forward(blobs, None, None, **batch))
+            gradients.add(self.backward(diffs, None, None, **next(diff_batches)))
+        count = _item_count(inputs)
+        return outputs.items(count), gradients.items(count)
 
     def _batches(self, values: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         arrays = {name: np.asarray(value) for name, value in values.items()}
@@ -596,7 +476,9 @@ class Net:
                 part = array[begin : begin + size]
                 missing = size - len(part)
                 batch[name] = (
-                    np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)]) if missing else part
+                    np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+                    if missing
+                    else part
                 )
             yield batch
 
@@ -607,8 +489,8 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to 0."""
-        if self._flat_diff.allocated:
-            self._flat_diff.flat[...] = 0
+        if self.parameters.diff.allocated:
+            self.parameters.diff.flat[...] = 0
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give a MemoryData layer, the net's first layer, its items.
@@ -629,7 +511,7 @@ class Net:
             raise ArgumentError(
                 f'set_input_arrays: the first layer has to be MemoryData, it is "{first.name}" ({first.type})'
             )
-        first.reset(data, labels)
+        first.reset(data, labels)  # type: ignore[attr-defined]
 
     # -- callbacks ---------------------------------------------------------------------------------
 
@@ -681,11 +563,11 @@ class Net:
     def _take(self, path: str | os.PathLike[str], weights: dict[str, list], strict: bool) -> Report:
         # HDF5 files store a shared parameter with its owner only: what is missing elsewhere is no fault
         for p in self.parameters:
-            arrays = weights.get(self.layers[p.layer].name)
+            arrays = weights.get(p.layer.name)
             if p.owner and arrays is not None and str(path).endswith((".h5", ".hdf5")):
                 arrays += [None] * (p.index + 1 - len(arrays))
                 if arrays[p.index] is None:
-                    arrays[p.index] = self._blob_of(p).data
+                    arrays[p.index] = p.blob.data
         types = {layer.name: layer.type for layer in self.layers}
         self.weights_report = copy_weights(self.params, types, weights, str(path), strict)
         return self.weights_report
@@ -743,7 +625,7 @@ class Net:
         """Write a .caffemodel.h5 that Caffe reads, whole or not at all."""
         owned: dict[str, list[bool]] = {layer.name: [] for layer in self.layers}
         for p in self.parameters:
-            owned[self.layers[p.layer].name].append(p.owner is None)
+            owned[p.layer.name].append(p.owner is None)
         write_hdf5(path, {layer.name: layer.blobs for layer in self.layers}, owned, diff)
 
     # -- small helpers -----------------------------------------------------------------------------
@@ -787,9 +669,11 @@ def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages
         weights, phase = args
     elif args:
         if phase is not None or len(args) > 4:
-            raise ArgumentError("Net takes (model, phase[, level[, stages[, weights]]]) or (model, weights, phase)")
-        phase, *rest = args
-        level, stages, weights = [*rest, *(level, stages, weights)[len(rest) :]]
+            raise ArgumentError(
+                "Net takes (model, phase[, level[, stages[, weights]]]) or (model, weights, phase)"
+            )
+        defaults = (phase, level, stages, weights)
+        phase, level, stages, weights = args + defaults[len(args) :]
     if phase is None:
         raise ArgumentError("Net needs a phase: caffebn.TRAIN or caffebn.TEST")
     if phase not in _PHASES:
@@ -803,10 +687,26 @@ def _loss_weights(layer: Layer, n_tops: int) -> list[float]:
     if stated:
         if len(stated) != n_tops:
             raise layer.error(
-                f"loss_weight: expected one for each of its {n_tops} tops or none, found {len(stated)}", "loss_weight"
+                f"loss_weight: expected one for each of its {n_tops} tops or none, found {len(stated)}",
+                "loss_weight",
             )
         return list(stated)
     return [layer.default_loss_weight if j == 0 else 0.0 for j in range(n_tops)]
+
+
+class _Collector:
+    """Copies of what each batch gave, by blob name."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {}
+
+    def add(self, values: dict[str, np.ndarray]) -> None:
+        for name, value in values.items():
+            self._parts.setdefault(name, []).append(np.array(value, ndmin=1))
+
+    def items(self, count: int) -> dict[str, np.ndarray]:
+        """Return all batches in one array each, without what filled up the last one."""
+        return {name: np.concatenate(parts)[:count] for name, parts in self._parts.items()}
 
 
 def _item_count(values: dict[str, np.ndarray]) -> int:

@@ -56,7 +56,11 @@ def insert_splits(net: Message) -> Message:
     for source, layer, j in in_place:
         if readers[source] > 1:
             other = first_reader[source]
-            what = f'layer "{other.name}" reads it, too' if other is not layer else "it is also a loss or read again"
+            what = (
+                f'layer "{other.name}" reads it, too'
+                if other is not layer
+                else "it is also a loss or read again"
+            )
             raise NetError(
                 f'layer "{layer.name}" ({layer.type}): works in place on "{layer.bottom[j]}", but {what}: '
                 f'give "{layer.name}" a top of its own',
@@ -83,7 +87,9 @@ def insert_splits(net: Message) -> Message:
                 if (i, j) in weights:
                     # the loss weight moves to the first copy, and other readers take the following ones
                     split.loss_weight = [weights[i, j]] + [0.0] * (readers[i, j] - 1)
-                    layer.loss_weight = [0.0 if t == j else _weight(original, t) for t in range(len(layer.top))]
+                    layer.loss_weight = [
+                        0.0 if t == j else _weight(original, t) for t in range(len(layer.top))
+                    ]
                     copies_given[i, j] = 1
                 result.layer.append(split)
     return result

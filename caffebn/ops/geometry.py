@@ -73,7 +73,9 @@ class ConvGeometry:
     @property
     def is_pointwise(self) -> bool:
         """Whether each output place sees just the image place of the same index."""
-        return not self.is_padded and all(k == 1 and s == 1 for k, s in zip(self.kernel, self.stride, strict=True))
+        return not self.is_padded and all(
+            k == 1 and s == 1 for k, s in zip(self.kernel, self.stride, strict=True)
+        )
 
     @property
     def is_depthwise(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from caffebn.errors import ArgumentError
@@ -98,7 +99,7 @@ def _container_limit(root: Path) -> int:
     return max(1, math.ceil(limit)) if limit < MAX_THREADS else MAX_THREADS
 
 
-def _control_groups(root: Path):
+def _control_groups(root: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield each folder of a control group of this process and the files that hold quota and period."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -107,7 +108,8 @@ def _control_groups(root: Path):
     for line in lines:
         _, controllers, name = line.split(":", 2)
         if controllers == "":
-            mount, names = root / "sys/fs/cgroup", ("cpu.max",)
+            mount = root / "sys/fs/cgroup"
+            names: tuple[str, ...] = ("cpu.max",)
         elif "cpu" in controllers.split(","):
             mount = root / "sys/fs/cgroup" / controllers
             if not mount.exists():

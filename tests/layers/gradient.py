@@ -225,8 +225,7 @@ def _variables(
         elif blobs is not None or not np.isnan(gradient).all():
             raise GradientError(f'the gradient of "{name}" is missing or NaN: is there force_backward: true?')
     if params is None:
-        names = [layer.name for layer in net.layers]
-        params = [(names[p.layer], p.index) for p in net.parameters if p.owner is None and p.lr_mult]
+        params = [(p.layer.name, p.index) for p in net.parameters if p.owner is None and p.lr_mult]
     for key in params:
         if key not in objective.values:
             raise ArgumentError(f'there is no parameter {key[1]} of layer "{key[0]}"')

@@ -214,7 +214,9 @@ def test_batch_and_plane_may_change(device):
 
 def test_macs():
     net = make(CONV.format("num_output: 4 kernel_size: 3 group: 2 stride: 2"), {"x": values(2, 6, 7, 9)})
-    assert net.layers[1].macs([net.blobs["x"]], [net.blobs["y"]]) == 2 * 4 * (3 * 4) * (3 * 3 * 3)
+    x, y = net.blobs["x"], net.blobs["y"]
+    assert net.layers[1].macs([x], [y]) == 2 * 4 * (3 * 4) * (3 * 3 * 3)
+    assert net.layers[1].macs([x, x], [y, y]) == 2 * net.layers[1].macs([x], [y])
 
 
 @pytest.mark.parametrize(

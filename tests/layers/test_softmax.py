@@ -41,6 +41,15 @@ def test_in_place_equals_not_in_place(param, device):
     check_in_place(SOFTMAX.format(param), device, x=values(2, 3, 4))
 
 
+def test_a_layer_in_place_behind_it_does_not_spoil_its_gradient(device):
+    tanh = 'layer {{ name: "t" type: "TanH" bottom: "y" top: "{}" }}'
+    apart, in_place = (
+        outcome(make(SOFTMAX.format("") + tanh.format(top), {"x": values(2, 3)}, device=device))
+        for top in "zy"
+    )
+    np.testing.assert_array_equal(in_place["gradient of x"], apart["gradient of x"])
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (5, 1), (0, 3), (2, 3, 0)])
 def test_shapes(shape, device):
     assert outcome(make(SOFTMAX.format(""), {"x": values(*shape)}, device=device))["y 0"].shape == shape

@@ -20,13 +20,18 @@ LAYERS = {
 
 
 def net(types: list[str], in_place: bool) -> caffebn.Net:
-    lines = ["force_backward: true", 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 4 } } }']
+    lines = [
+        "force_backward: true",
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 4 } } }',
+    ]
     lines.append('layer { name: "first" type: "TanH" bottom: "x" top: "b0" }')
     for i, name in enumerate(types):
         kind = "ReLU" if "ReLU" in name else name
         top = "b0" if in_place else f"b{i + 1}"
         bottom = "b0" if in_place else f"b{i}"
-        lines.append(f'layer {{ name: "l{i}" type: "{kind}" bottom: "{bottom}" top: "{top}" {LAYERS[name]} }}')
+        lines.append(
+            f'layer {{ name: "l{i}" type: "{kind}" bottom: "{bottom}" top: "{top}" {LAYERS[name]} }}'
+        )
     caffebn.set_random_seed(5)
     return caffebn.Net.from_text("\n".join(lines), caffebn.TRAIN, dtype="float64", device="reference")
 
@@ -69,7 +74,8 @@ def test_nothing_is_kept_that_nobody_reads():
 def test_a_net_that_never_goes_backward_keeps_nothing():
     made = caffebn.Net.from_text(
         'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 } } }'
-        'layer { name: "b" type: "BatchNorm" bottom: "x" top: "x" } layer { name: "s" type: "Scale" bottom: "x" top: "x" }',
+        'layer { name: "b" type: "BatchNorm" bottom: "x" top: "x" }'
+        'layer { name: "s" type: "Scale" bottom: "x" top: "x" }',
         caffebn.TEST,
     )
     assert copies(made) == 0
@@ -100,7 +106,9 @@ def test_a_view_that_is_read_after_it_was_overwritten_is_refused():
 
 
 def test_a_view_that_the_user_would_read_spoilt_is_refused():
-    with pytest.raises(NetError, match='"r".*shares its memory with "s1", and the user of the net reads that'):
+    with pytest.raises(
+        NetError, match='"r".*shares its memory with "s1", and the user of the net reads that'
+    ):
         caffebn.Net.from_text(
             'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 } } }'
             'layer { name: "s" type: "Split" bottom: "x" top: "s0" top: "s1" }'

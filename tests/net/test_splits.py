@@ -28,7 +28,9 @@ def test_two_readers_get_a_copy_each():
 
 
 def test_one_reader_needs_none():
-    assert list(split('layer { name: "in" type: "Input" top: "x" } layer { name: "a" bottom: "x" top: "a" }')) == [
+    assert list(
+        split('layer { name: "in" type: "Input" top: "x" } layer { name: "a" bottom: "x" top: "a" }')
+    ) == [
         "in",
         "a",
     ]
@@ -45,7 +47,8 @@ def test_versions_made_in_place_are_split_on_their_own():
 
 def test_one_layer_reading_twice():
     layers = split(
-        'layer { name: "in" type: "Input" top: "x" } layer { name: "s" type: "Eltwise" bottom: "x" bottom: "x" top: "s" }'
+        'layer { name: "in" type: "Input" top: "x" }'
+        'layer { name: "s" type: "Eltwise" bottom: "x" bottom: "x" top: "s" }'
     )
     assert layers["s"][1] == ["x_in_0_split_0", "x_in_0_split_1"]
 
@@ -76,12 +79,20 @@ def test_the_default_weight_of_a_loss_layer_does_not_count():
 
 
 def test_unknown_bottom():
-    with pytest.raises(NetError, match=r'<text>:1:\d+: layer "a" \(TanH\): bottom "dat" is made by no earlier layer; did you mean "data"\?'):
-        split('layer { name: "in" type: "Input" top: "data" } layer { name: "a" type: "TanH" bottom: "dat" top: "a" }')
+    with pytest.raises(
+        NetError,
+        match=r'<text>:1:\d+: layer "a" \(TanH\): bottom "dat" is made by no earlier layer; did you mean "data"\?',
+    ):
+        split(
+            'layer { name: "in" type: "Input" top: "data" } layer { name: "a" type: "TanH" bottom: "dat" top: "a" }'
+        )
 
 
 def test_in_place_beside_another_reader():
-    with pytest.raises(NetError, match=r'layer "r" \(ReLU\): works in place on "x", but layer "a" reads it, too: give "r" a top of its own'):
+    with pytest.raises(
+        NetError,
+        match=r'layer "r" \(ReLU\): works in place on "x", but layer "a" reads it, too: give "r" a top of its own',
+    ):
         split(
             'layer { name: "in" type: "Input" top: "x" } layer { name: "a" type: "TanH" bottom: "x" top: "a" }'
             'layer { name: "r" type: "ReLU" bottom: "x" top: "x" }'

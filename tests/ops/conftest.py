@@ -108,26 +108,26 @@ DOUBLE = np.float64
 INDEX = np.int32
 
 
-def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
-    """One call of each op of the family channel."""
+def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family channel."""
     shape = (N, C, S)
     return {
-        "channel_sum": {"x": m.tensor(*shape), "out": m.tensor(C), "accumulate": True},
-        "channel_dot": {"x": m.tensor(*shape), "y": m.tensor(*shape), "out": m.out(C, dtype=DOUBLE)},
-        "moments": {
+        "channel_sum": lambda: {"x": m.tensor(*shape), "out": m.tensor(C), "accumulate": True},
+        "channel_dot": lambda: {"x": m.tensor(*shape), "y": m.tensor(*shape), "out": m.out(C, dtype=DOUBLE)},
+        "moments": lambda: {
             "x": m.tensor(*shape) + m.dtype.type(3),
             "mean_out": m.out(C, dtype=DOUBLE),
             "var_out": m.out(C, dtype=DOUBLE),
         },
-        "inv_std": {"var": m.positive(C, dtype=DOUBLE), "eps": 1e-5, "out": m.out(C, dtype=DOUBLE)},
-        "stored_statistics": {
+        "inv_std": lambda: {"var": m.positive(C, dtype=DOUBLE), "eps": 1e-5, "out": m.out(C, dtype=DOUBLE)},
+        "stored_statistics": lambda: {
             "sum_mean": m.tensor(C),
             "sum_var": m.positive(C),
             "factor": np.array([1.7], m.dtype),
             "mean_out": m.out(C, dtype=DOUBLE),
             "var_out": m.out(C, dtype=DOUBLE),
         },
-        "update_statistics": {
+        "update_statistics": lambda: {
             "mean": m.tensor(C, dtype=DOUBLE),
             "var": m.positive(C, dtype=DOUBLE),
             "count": N * S,
@@ -136,19 +136,19 @@ def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
             "sum_var": m.positive(C),
             "factor": np.array([1.7], m.dtype),
         },
-        "normalize": {
+        "normalize": lambda: {
             "x": m.tensor(*shape),
             "mean": m.tensor(C, dtype=DOUBLE),
             "inv_std": m.positive(C, dtype=DOUBLE),
             "y": m.out(*shape),
         },
-        "normalize_backward": {
+        "normalize_backward": lambda: {
             "dy": m.tensor(*shape),
             "y": m.tensor(*shape),
             "inv_std": m.positive(C, dtype=DOUBLE),
             "dx": m.out(*shape),
         },
-        "affine": {
+        "affine": lambda: {
             "x": m.tensor(*shape),
             "scale": m.tensor(C),
             "shift": m.tensor(C, dtype=DOUBLE),
@@ -157,38 +157,43 @@ def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
     }
 
 
-def elementwise_calls(m: Make, *shape: int) -> dict[str, Call]:
-    """One call of each op of the family elementwise."""
+def elementwise_calls(m: Make, *shape: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family elementwise."""
     return {
-        "relu": {"x": m.tensor(*shape), "y": m.out(*shape), "slope": 0.1},
-        "relu_backward": {"y": m.tensor(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape), "slope": 0.1},
-        "sigmoid": {"x": m.tensor(*shape), "y": m.out(*shape)},
-        "sigmoid_backward": {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
-        "tanh": {"x": m.tensor(*shape), "y": m.out(*shape)},
-        "tanh_backward": {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
-        "dropout": {
+        "relu": lambda: {"x": m.tensor(*shape), "y": m.out(*shape), "slope": 0.1},
+        "relu_backward": lambda: {
+            "y": m.tensor(*shape),
+            "dy": m.tensor(*shape),
+            "dx": m.out(*shape),
+            "slope": 0.1,
+        },
+        "sigmoid": lambda: {"x": m.tensor(*shape), "y": m.out(*shape)},
+        "sigmoid_backward": lambda: {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
+        "tanh": lambda: {"x": m.tensor(*shape), "y": m.out(*shape)},
+        "tanh_backward": lambda: {"y": m.positive(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape)},
+        "dropout": lambda: {
             "x": m.tensor(*shape),
             "mask": m.integers(2, *shape, dtype=np.uint8),
             "scale": 1 / 0.7,
             "y": m.out(*shape),
         },
-        "scale_copy": {"x": m.tensor(*shape), "alpha": 0.3, "y": m.out(*shape)},
-        "axpy": {"x": m.tensor(*shape), "alpha": 0.3, "y": m.tensor(*shape)},
-        "weighted_sum": {
+        "scale_copy": lambda: {"x": m.tensor(*shape), "alpha": 0.3, "y": m.out(*shape)},
+        "axpy": lambda: {"x": m.tensor(*shape), "alpha": 0.3, "y": m.tensor(*shape)},
+        "weighted_sum": lambda: {
             "a": m.tensor(*shape),
             "alpha": 0.3,
             "b": m.tensor(*shape),
             "beta": -1.1,
             "y": m.out(*shape),
         },
-        "multiply": {"a": m.tensor(*shape), "b": m.tensor(*shape), "y": m.out(*shape)},
-        "product_gradient": {
+        "multiply": lambda: {"a": m.tensor(*shape), "b": m.tensor(*shape), "y": m.out(*shape)},
+        "product_gradient": lambda: {
             "y": m.tensor(*shape),
             "x": m.positive(*shape),
             "dy": m.tensor(*shape),
             "dx": m.out(*shape),
         },
-        "maximum": {
+        "maximum": lambda: {
             "a": m.integers(5, *shape),
             "b": m.integers(5, *shape),
             "index_a": 0,
@@ -196,80 +201,88 @@ def elementwise_calls(m: Make, *shape: int) -> dict[str, Call]:
             "y": m.out(*shape),
             "index": m.out(*shape, dtype=INDEX),
         },
-        "maximum_update": {
+        "maximum_update": lambda: {
             "x": m.integers(5, *shape),
             "index_x": 2,
             "y": m.integers(5, *shape),
             "index": m.integers(2, *shape, dtype=INDEX),
         },
-        "select_gradient": {
+        "select_gradient": lambda: {
             "index": m.integers(3, *shape, dtype=INDEX),
             "which": 1,
             "dy": m.tensor(*shape),
             "dx": m.out(*shape),
         },
-        "fill": {"x": m.out(*shape), "value": 0.1},
+        "fill": lambda: {"x": m.out(*shape), "value": 0.1},
     }
 
 
-def pool_calls(m: Make, N: int, C: int, H: int, W: int) -> dict[str, Call]:
-    """One call of each op of the family pool."""
+def pool_calls(m: Make, N: int, C: int, H: int, W: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family pool."""
     rows, columns = (H + 2) // 2, W + 1  # the first and the last windows hang over
     window = {"kernel": (3, 2), "stride": (2, 1), "pad": (1, 1)}
     return {
-        "max_pool": {
+        "max_pool": lambda: {
             "x": m.tensor(N, C, H, W),
             "y": m.out(N, C, rows, columns),
             "index": m.out(N, C, rows, columns, dtype=INDEX),
             **window,
         },
-        "max_pool_backward": {
+        "max_pool_backward": lambda: {
             "dy": m.tensor(N, C, rows, columns),
             "index": m.integers(H * W, N, C, rows, columns, dtype=INDEX),
             "dx": m.out(N, C, H, W),
         },
-        "ave_pool": {"x": m.tensor(N, C, H, W), "y": m.out(N, C, rows, columns), **window},
-        "ave_pool_backward": {"dy": m.tensor(N, C, rows, columns), "dx": m.out(N, C, H, W), **window},
+        "ave_pool": lambda: {"x": m.tensor(N, C, H, W), "y": m.out(N, C, rows, columns), **window},
+        "ave_pool_backward": lambda: {"dy": m.tensor(N, C, rows, columns), "dx": m.out(N, C, H, W), **window},
     }
 
 
-def lrn_calls(m: Make, *shape: int) -> dict[str, Call]:
-    """One call of each op of the family lrn."""
+def lrn_calls(m: Make, *shape: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family lrn."""
     numbers = {"size": 5, "alpha": 0.4, "beta": 0.75}
-    forward = {"x": m.tensor(*shape), "scale": m.out(*shape), "y": m.out(*shape)}
-    backward = {
-        "x": m.tensor(*shape),
-        "y": m.tensor(*shape),
-        "scale": m.positive(*shape),
-        "dy": m.tensor(*shape),
-        "dx": m.out(*shape),
-    }
+
+    def forward() -> Call:
+        return {"x": m.tensor(*shape), "scale": m.out(*shape), "y": m.out(*shape)}
+
+    def backward() -> Call:
+        return {
+            "x": m.tensor(*shape),
+            "y": m.tensor(*shape),
+            "scale": m.positive(*shape),
+            "dy": m.tensor(*shape),
+            "dx": m.out(*shape),
+        }
+
     return {
-        "lrn_across": {**_copies(forward), **numbers, "k": 2.0},
-        "lrn_across_backward": {**_copies(backward), **numbers},
-        "lrn_within": {**_copies(forward), **numbers, "beta": 0.6},
-        "lrn_within_backward": {**_copies(backward), **numbers, "beta": 0.6},
+        "lrn_across": lambda: {**forward(), **numbers, "k": 2.0},
+        "lrn_across_backward": lambda: {**backward(), **numbers},
+        "lrn_within": lambda: {**forward(), **numbers, "beta": 0.6},
+        "lrn_within_backward": lambda: {**backward(), **numbers, "beta": 0.6},
     }
 
 
-def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
-    """One call of each op of the family softmax."""
-    label = m.integers(C, N * S)
-    prob = m.positive(N, C, S)
+def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family softmax."""
     return {
-        "softmax": {"x": m.tensor(N, C, S), "y": m.out(N, C, S)},
-        "softmax_backward": {"y": m.positive(N, C, S), "dy": m.tensor(N, C, S), "dx": m.out(N, C, S)},
-        "softmax_loss": {"prob": prob, "label": label, "ignore": 1, "out": m.out(2, dtype=DOUBLE)},
-        "softmax_loss_backward": {
-            "prob": prob,
-            "label": label,
+        "softmax": lambda: {"x": m.tensor(N, C, S), "y": m.out(N, C, S)},
+        "softmax_backward": lambda: {"y": m.positive(N, C, S), "dy": m.tensor(N, C, S), "dx": m.out(N, C, S)},
+        "softmax_loss": lambda: {
+            "prob": m.positive(N, C, S),
+            "label": m.integers(C, N * S),
+            "ignore": 1,
+            "out": m.out(2, dtype=DOUBLE),
+        },
+        "softmax_loss_backward": lambda: {
+            "prob": m.positive(N, C, S),
+            "label": m.integers(C, N * S),
             "ignore": 1,
             "scale": 0.3,
             "dx": m.out(N, C, S),
         },
-        "accuracy": {
+        "accuracy": lambda: {
             "x": m.integers(9, N, C, S),
-            "label": label,
+            "label": m.integers(C, N * S),
             "ignore": 1,
             "top_k": 2,
             "out": m.out(2, dtype=DOUBLE),
@@ -279,18 +292,14 @@ def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Call]:
     }
 
 
-def copy_calls(m: Make, outer: int, columns: int) -> dict[str, Call]:
-    """One call of each op of the family copy."""
+def copy_calls(m: Make, outer: int, columns: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family copy."""
     total = columns + 5
     return {
-        "copy_into": {"src": m.tensor(outer, columns), "dst": m.tensor(outer, total), "offset": 2},
-        "copy_from": {"src": m.tensor(outer, total), "offset": 2, "dst": m.out(outer, columns)},
-        "add_from": {"src": m.tensor(outer, total), "offset": 2, "dst": m.tensor(outer, columns)},
+        "copy_into": lambda: {"src": m.tensor(outer, columns), "dst": m.tensor(outer, total), "offset": 2},
+        "copy_from": lambda: {"src": m.tensor(outer, total), "offset": 2, "dst": m.out(outer, columns)},
+        "add_from": lambda: {"src": m.tensor(outer, total), "offset": 2, "dst": m.tensor(outer, columns)},
     }
-
-
-def _copies(call: Call) -> Call:
-    return {name: value.copy() for name, value in call.items()}
 
 
 FAMILIES = {
@@ -369,7 +378,7 @@ def family_of(op: str) -> str:
 
 def call_of(op: str, dtype: np.dtype, shape: tuple[int, ...], seed: int = 0) -> Call:
     """Fresh arguments for one op; equal seeds give equal arguments."""
-    return FAMILIES[family_of(op)](Make(dtype, seed), *shape)[op]
+    return FAMILIES[family_of(op)](Make(dtype, seed), *shape)[op]()
 
 
 def outputs_of(ops: ModuleType, op: str, call: Call) -> dict[str, np.ndarray]:

@@ -66,7 +66,10 @@ SHAPES = {
 def modules(backend: str) -> dict[str, object]:
     """The modules of a back end that hold ops."""
     package = caffebn.ops.get(backend)
-    found = {m.name: importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)}
+    found = {
+        m.name: importlib.import_module(f"{package.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(package.__path__)
+    }
     families = [m.name for m in pkgutil.iter_modules(caffebn.ops.get("reference").__path__)]
     return {name: found.get(name) for name in families}
 
@@ -109,7 +112,9 @@ def test_every_op_has_a_call_here(calls):
 
 
 def test_get_refuses_other_names():
-    with pytest.raises(ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference; did you mean \"cpu\""):
+    with pytest.raises(
+        ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference; did you mean \"cpu\""
+    ):
         caffebn.ops.get("cpus")
     with pytest.raises(ArgumentError, match="no ops named 'cuda'"):
         caffebn.ops.get("cuda")
@@ -214,8 +219,11 @@ def array_arguments(calls, op: str, shape: tuple[int, ...]) -> list[str]:
 
 
 def test_arrays_are_checked(op, calls):
-    """Each array in turn is made unfit in each way, and the error names the op, and the array itself or, where
-    it is the array that sets shape or dtype, one that no longer goes with it."""
+    """Each array in turn is made unfit in each way.
+
+    The error names the op, and the array itself or, where that sets shape or dtype, one that no longer goes
+    with it.
+    """
     shape = calls.large[calls.family_of(op)][-1]
     cpu = caffebn.ops.get("cpu")
     for name in array_arguments(calls, op, shape):
@@ -229,10 +237,12 @@ def test_arrays_are_checked(op, calls):
         ):
             call = calls.call_of(op, "float32", shape)
             call[name] = change(call[name])
-            if op == "fill" and call[name] is not None and np.ndim(call[name]) == len(shape) + 1:
+            if op == "fill" and said.startswith("shape"):
                 continue  # it takes any shape, and there is nothing it has to go with
-            if np.shape(call[name]) == (1,) and said.startswith("C-cont"):
+            if said.startswith("C-cont") and call[name].size == 1:
                 continue  # one element is contiguous, however it is laid out
+            if said.startswith("not aligned") and call[name].itemsize == 1:
+                continue  # bytes may lie anywhere
             with pytest.raises(ArgumentError) as e:
                 getattr(cpu, op)(**call)
             assert str(e.value).startswith(f"{op}: "), (name, said)

@@ -43,7 +43,9 @@ class Case:
             max(1, len(self.x) * g.places),
         )
         for found, expected, depth in zip(self.run(CPU), self.run(REFERENCE), depths, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5 if eps > 1e-10 else 1e-12, atol=16 * eps * (depth + 4))
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-5 if eps > 1e-10 else 1e-12, atol=16 * eps * (depth + 4)
+            )
 
 
 @st.composite
@@ -55,7 +57,8 @@ def geometries(draw):
 
     kernel, stride, pad, dilation = each(1, 3), each(1, 3), each(0, 2), each(1, 2)
     spatial = tuple(
-        max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, p, d in zip(kernel, pad, dilation, strict=True)
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
+        for k, p, d in zip(kernel, pad, dilation, strict=True)
     )
     group = draw(st.sampled_from([1, 1, 2, 3]))
     channels, outputs = group * draw(st.integers(1, 4)), group * draw(st.integers(1, 4))
@@ -137,7 +140,9 @@ def test_batches_do_not_change_an_image():
     whole = case.run(CPU)[0]
     for i in range(6):
         y = np.empty_like(whole[:1])
-        CPU.conv_forward(case.x[i : i + 1], case.w, case.bias, y, g, np.empty(CPU.conv_scratch_size(g, 1), "f"))
+        CPU.conv_forward(
+            case.x[i : i + 1], case.w, case.bias, y, g, np.empty(CPU.conv_scratch_size(g, 1), "f")
+        )
         np.testing.assert_array_equal(y[0], whole[i])
 
 
@@ -147,7 +152,11 @@ def test_every_level(name, monkeypatch):
 
     kernel = level.kernels("conv", name)
     for function in ("pad", "crop", "forward", "backward_weight", "backward_data"):
-        monkeypatch.setattr(conv, f"_{function}", {4: getattr(kernel, function)["float"], 8: getattr(kernel, function)["double"]})
+        monkeypatch.setattr(
+            conv,
+            f"_{function}",
+            {4: getattr(kernel, function)["float"], 8: getattr(kernel, function)["double"]},
+        )
     monkeypatch.setattr(conv, "_kernel", kernel)
     for dtype in DTYPES:
         Case(ConvGeometry(20, (9, 9), 33, (3, 3), (2, 2), (1, 1), (1, 1)), 3, dtype).check()
@@ -163,7 +172,10 @@ def test_read_only_operands():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": lambda x: x[:, :2].copy()}, r"conv_forward: x must be .*\(2, 3, 5, 5\); found .*\(2, 2, 5, 5\)"),
+        (
+            {"x": lambda x: x[:, :2].copy()},
+            r"conv_forward: x must be .*\(2, 3, 5, 5\); found .*\(2, 2, 5, 5\)",
+        ),
         ({"x": lambda x: x.astype("d")}, r"conv_forward: w must be .*float64"),
         ({"w": lambda w: w[:1].copy()}, r"conv_forward: w must be .*\(4, 3, 3, 3\)"),
         ({"bias": lambda b: b[:3].copy()}, r"conv_forward: bias must be .*\(4,\)"),
@@ -183,4 +195,6 @@ def test_refusals(change, message):
 def test_scratch_that_is_too_small():
     case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
     with pytest.raises(ArgumentError, match="conv_forward: scratch must be .*294 or more"):
-        CPU.conv_forward(case.x, case.w, case.bias, np.empty((2, 4, 5, 5), "f"), case.geometry, np.empty(10, "f"))
+        CPU.conv_forward(
+            case.x, case.w, case.bias, np.empty((2, 4, 5, 5), "f"), case.geometry, np.empty(10, "f")
+        )

@@ -37,7 +37,9 @@ def test_backends_agree(m, n, k, dtype, trans_a, trans_b, accumulate):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1000, 513), (64, 200, 300), (8, 48, 256), (9, 49, 257), (300, 1, 700)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1000, 513), (64, 200, 300), (8, 48, 256), (9, 49, 257), (300, 1, 700)]
+)
 @pytest.mark.parametrize("trans", [(False, False), (False, True), (True, False), (True, True)])
 def test_block_borders(dtype, shape, trans):
     a, b, c = operands(*shape, dtype, *trans)

@@ -99,26 +99,32 @@ def conv_backward_weight(
         )  # fmt: skip
     else:
         _backward_weight[dw.itemsize](
-            _grouped(dy, g), image, g.k_table, g.place_table, dw.reshape(g.group, g.num_output // g.group, g.k_table.size),
-            _panels(g, dy.dtype, n_threads), n_threads,
+            _grouped(dy, g), image, g.k_table, g.place_table,
+            dw.reshape(g.group, g.num_output // g.group, g.k_table.size), _panels(g, dy.dtype, n_threads), n_threads,
         )  # fmt: skip
 
 
-def _check(op: str, g: ConvGeometry, **arrays: np.ndarray | None) -> None:
-    """Check every array of a call against the geometry."""
+def _check(
+    op: str, g: ConvGeometry, bias: np.ndarray | None = None, *, scratch: np.ndarray, **arrays: np.ndarray
+) -> None:
+    """Check every array of a call against the geometry; the first one sets batch and dtype."""
     name, first = next(iter(arrays.items()))
     check_tensor(op, first, name, 2 + len(g.spatial))
-    batch = first.shape[0]
+    batch, dtype = first.shape[0], first.dtype
     images, outputs = (batch, g.channels, *g.spatial), (batch, g.num_output, *g.out_spatial)
-    expected = {"x": images, "dx": images, "y": outputs, "dy": outputs, "w": g.weight_shape, "dw": g.weight_shape}
+    expected = {
+        "x": images,
+        "dx": images,
+        "y": outputs,
+        "dy": outputs,
+        "w": g.weight_shape,
+        "dw": g.weight_shape,
+    }
     for name, array in arrays.items():
-        if name == "scratch":
-            check(op, array, name, None, first.dtype, at_least=conv_scratch_size(g, batch), writable=True)
-        elif name == "bias":
-            if array is not None:
-                check(op, array, name, (g.num_output,), first.dtype)
-        else:
-            check(op, array, name, expected[name], first.dtype, writable=name in ("y", "dx", "dw"))
+        check(op, array, name, expected[name], dtype, writable=name in ("y", "dx", "dw"))
+    if bias is not None:
+        check(op, bias, "bias", (g.num_output,), dtype)
+    check(op, scratch, "scratch", None, dtype, at_least=conv_scratch_size(g, batch), writable=True)
 
 
 def _frame_memory(x: np.ndarray, g: ConvGeometry, scratch: np.ndarray) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffebn.errors import ArgumentError
 from caffebn.ops import threads
 from caffebn.ops.cpu.checks import by_dtype, check, check_tensor
 from caffebn.ops.cpu.scratch import scratch
@@ -20,7 +19,12 @@ _gemm = by_dtype(_kernel.gemm)
 
 
 def gemm(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, trans_a: bool = False, trans_b: bool = False, accumulate: bool = False
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    accumulate: bool = False,
 ) -> None:
     """Multiply matrices; see the reference op."""
     check_tensor("gemm", c, "c", 2, writable=True)

@@ -80,8 +80,8 @@ def conv_backward_data(
     grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
     for k, window in _windows(g):
         frame[window] += np.einsum("ngo...,goc->ngc...", grouped, _weights(w, g)[k])
-    inside = tuple(slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
-    dx[...] = frame[(..., *inside)].reshape(dx.shape)
+    inside = (slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
+    dx[...] = frame[(slice(None),) * 3 + tuple(inside)].reshape(dx.shape)
 
 
 def conv_backward_weight(
@@ -106,7 +106,9 @@ def conv_backward_weight(
     grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
     total = np.zeros((g.kernel_count, g.group, g.num_output // g.group, g.channels // g.group))
     for k, window in _windows(g):
-        total[k] = np.einsum("ngop,ngcp->goc", *(_flat(v.astype(np.float64)) for v in (grouped, frame[window])))
+        total[k] = np.einsum(
+            "ngop,ngcp->goc", *(_flat(v.astype(np.float64)) for v in (grouped, frame[window]))
+        )
     dw += np.moveaxis(total, 0, -1).reshape(dw.shape)
 
 
@@ -118,7 +120,9 @@ def _framed(x: np.ndarray, g: ConvGeometry) -> np.ndarray:
 
 def _weights(w: np.ndarray, g: ConvGeometry) -> np.ndarray:
     """The weights as (kernel position, group, outputs of the group, channels of the group)."""
-    grouped = w.astype(np.float64).reshape(g.group, g.num_output // g.group, g.channels // g.group, g.kernel_count)
+    grouped = w.astype(np.float64).reshape(
+        g.group, g.num_output // g.group, g.channels // g.group, g.kernel_count
+    )
     return np.moveaxis(grouped, -1, 0)
 
 

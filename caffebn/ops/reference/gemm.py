@@ -8,7 +8,12 @@ __all__ = ["gemm"]
 
 
 def gemm(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, trans_a: bool = False, trans_b: bool = False, accumulate: bool = False
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    trans_a: bool = False,
+    trans_b: bool = False,
+    accumulate: bool = False,
 ) -> None:
     """Multiply matrices: c = op(a) op(b), or c += op(a) op(b).
 

@@ -137,7 +137,9 @@ def accuracy(
         class_counts[...] = np.bincount(c[counted], minlength=x.shape[1])
 
 
-def _places(op, x, label, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _places(
+    op: str, x: np.ndarray, label: np.ndarray, ignore: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Indices n, c, s of the score at each place's label, and which places count (c is 0 elsewhere)."""
     classes, places = x.shape[1], x.shape[2]
     cut = np.trunc(label)
