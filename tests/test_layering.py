@@ -21,6 +21,7 @@ PACKAGE = Path(caffebn.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "logs": 0,
     "seeding": 0,
     "proto": 1,
     "_kernels": 2,

@@ -447,5 +447,8 @@ def test_strict_refuses_what_is_unknown(tmp_path):
 def test_mode():
     caffebn.set_mode_cpu()
     assert caffebn.Net.from_text(INPUT, caffebn.TEST).device == "cpu"
-    with pytest.raises(errors.CaffebnError, match="gpu"):
+    words = "this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
+    with pytest.raises(errors.ArgumentError, match=rf"^set_mode_gpu\(\): {words}$"):
         caffebn.set_mode_gpu()
+    with pytest.raises(errors.ArgumentError, match=rf"^set_device\(1\): {words}$"):
+        caffebn.set_device(1)
