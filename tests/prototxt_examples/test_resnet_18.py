@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import textwrap
 
 import numpy as np
 import pytest
@@ -75,3 +77,9 @@ def test_the_spec_is_the_prototxt(netspec, folder, name):
     for ours, theirs in zip(found.layer, expected.layer, strict=False):
         assert ours == theirs  # layer by layer, so that the first difference is shown
     assert found == expected
+
+
+@pytest.mark.parametrize("name", ["normalised", "block", "scores", "deploy"])
+def test_the_documentation_shows_it_as_it_is(netspec, checkout, name):
+    source = inspect.getsource(getattr(netspec, name))
+    assert textwrap.indent(source, "    ") in (checkout / "docs" / "netspec.md").read_text()
