@@ -232,7 +232,7 @@ class _Graph:
             self._octagon(blob)
         head = [
             f"rankdir={self._rankdir};",
-            *([f"label={_quoted(name)};", "labelloc=t;"] if name else []),
+            *([f"label={_quoted(name)};", "labelloc=t;", 'fontname="Helvetica";'] if name else []),
             'node [fontname="Helvetica", fontsize=11, style="filled"];',
             'edge [fontname="Helvetica", fontsize=9];',
         ]

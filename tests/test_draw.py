@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 
 import pytest
@@ -233,7 +234,7 @@ def test_names_are_quoted():
     )
     quoted = r'"a \"b\" \\ {c|d} <e>\nf"'
     assert f"  label={quoted};\n" in graph and f", label={quoted}];\n" in graph
-    assert graph.count("\n") == 10
+    assert graph.count("\n") == 11
 
 
 def test_a_net_without_layers():
@@ -274,6 +275,15 @@ def test_pictures_are_made_by_dot(tmp_path, program):
         draw.draw_net(text.parse(CHAIN), "LR", "png").decode()
         == f"-Tpng\n{draw.dot_graph(text.parse(CHAIN))}"
     )
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="needs the program dot")
+def test_graphviz_understands_it():
+    net = text.parse(CHAIN)
+    net.layer[1].name = 'a "b" \\ {c|d} <e> \u00e9'
+    svg = draw.draw_net(net, "TB", "svg", display_lrm=True, group=True).decode()
+    assert "<svg" in svg and "a &quot;b&quot; \\ {c|d} &lt;e&gt; \u00e9" in svg
+    assert svg.count('class="node"') == 10 and svg.count('class="edge"') == 9
 
 
 def test_without_dot_the_error_says_what_to_install(tmp_path, monkeypatch):
