@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +121,8 @@ def draw_net(
     graph = dot_graph(caffe_net, rankdir, True, phase, display_lrm, group).encode()
     if ext in _TEXT_ENDINGS:
         return graph
+    import subprocess  # takes its time to import, and is needed only here
+
     program = shutil.which("dot")
     if program is None:
         raise MissingPackageError(

@@ -6,15 +6,17 @@ scripts that mark their own steps.  The logger is ``logging.getLogger("caffebn")
 
 from __future__ import annotations
 
-import logging
+from typing import TYPE_CHECKING
 
 from caffebn.errors import ArgumentError
 
+if TYPE_CHECKING:
+    import logging
+
 __all__ = ["init_log", "log"]
 
-_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+_LEVELS = ("INFO", "WARNING", "ERROR", "CRITICAL")
 
-_logger = logging.getLogger("caffebn")
 _handler: logging.Handler | None = None
 
 
@@ -38,16 +40,21 @@ def init_log(level: int = 0, stderr: bool = True) -> None:
         raise ArgumentError(
             f"init_log: level: expected 0 (info), 1 (warning), 2 (error) or 3 (fatal), found {level!r}"
         )
-    _logger.setLevel(_LEVELS[level])
+    import logging  # takes its time to import, and few scripts log
+
+    logger = logging.getLogger("caffebn")
+    logger.setLevel(_LEVELS[level])
     if stderr and _handler is None:
         _handler = logging.StreamHandler()
         _handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        _logger.addHandler(_handler)
+        logger.addHandler(_handler)
     elif not stderr and _handler is not None:
-        _logger.removeHandler(_handler)
+        logger.removeHandler(_handler)
         _handler = None
 
 
 def log(message: str) -> None:
     """Log a message of severity info; without `init_log` it is not shown."""
-    _logger.info("%s", message)
+    import logging
+
+    logging.getLogger("caffebn").info("%s", message)
