@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from caffebn.blob import Blob
-from caffebn.errors import NetError, did_you_mean
+from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
 from caffebn.proto import Message
 
@@ -85,7 +86,9 @@ class Layer:
     in_place: ClassVar[bool] = False
     """A top may be the bottom of the same position."""
     shares_memory: ClassVar[bool] = False
-    """The tops are views of bottom 0."""
+    """The tops are views of bottom 0, or, without bottoms, of the layer's blobs."""
+    reshapes_each_pass: ClassVar[bool] = False
+    """Shapes may change though those of the bottoms do not: `reshape` runs before each forward pass."""
     has_backward: ClassVar[bool] = True
     default_loss_weight: ClassVar[float] = 0.0
     """Weight of top 0 in the loss when the text says nothing; a layer with one makes its top when it has none."""
@@ -117,7 +120,7 @@ class Layer:
         """Once: check the parameters, make `blobs`."""
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Whenever a bottom's shape has changed: shape the tops, size the scratch."""
+        """At first, and whenever a bottom's shape has changed: shape the tops, size the scratch."""
         raise NotImplementedError
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -142,6 +145,14 @@ class Layer:
                 where = holder.where_of(field, index)
         return NetError(f'layer "{self.name}" ({self.type}): {message}', where or self.spec.where)
 
+    @contextmanager
+    def naming_itself(self) -> Iterator[None]:
+        """Put the layer's name in front of what an op says about values, such as a label that is no class."""
+        try:
+            yield
+        except ArgumentError as e:
+            raise ArgumentError(f'layer "{self.name}" ({self.type}): {e.message}') from None
+
     def shown(self, bottom: Sequence[Blob], index: int) -> str:
         """Name and shape of a bottom, for messages: ``"data" (2x3x5)``."""
         return f'"{self.spec.bottom[index]}" ({times(bottom[index].shape)})'
@@ -155,6 +166,17 @@ class Layer:
                     "bottom",
                     i,
                 )
+
+    def refuse_gradient(self, propagate_down: Sequence[bool], index: int, what: str) -> None:
+        """Raise when the gradient of a bottom that has none is asked for; `what` it holds is for the message."""
+        if index < len(propagate_down) and propagate_down[index]:
+            stop = " ".join("propagate_down: " + str(i != index).lower() for i in range(len(propagate_down)))
+            raise self.error(
+                f'the {what}, "{self.spec.bottom[index]}", have no gradient: make them with layers that '
+                f"learn nothing, or write {stop}",
+                "bottom",
+                index,
+            )
 
     def add_blob(self, shape: Sequence[int], filler: Message | None = None, value: float = 0.0) -> Blob:
         """Append a parameter blob, filled by a FillerParameter or, without one, with `value`."""

@@ -47,7 +47,7 @@ def test_an_unknown_type_is_refused_with_the_nearest_one():
         create(spec('name: "b" type: "BatchNormalization"'), context())
     message = caught.value.message
     assert message.startswith('layer "b": unknown layer type "BatchNormalization"; did you mean "BatchNorm"?')
-    assert "(known: Accuracy, BatchNorm, " in message
+    assert "(known: AbsVal, Accuracy, ArgMax, BNLL, BatchNorm, " in message
     assert caught.value.where.column == 11
 
 
