@@ -8,7 +8,8 @@ from caffebn import errors, io
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
 from caffebn.errors import CaffebnError, CaffebnWarning
-from caffebn.layers import Layer, layer_type_list
+from caffebn.layers import PythonLayer as Layer
+from caffebn.layers import layer_type_list
 from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
 from caffebn.seeding import set_random_seed
 

@@ -15,9 +15,22 @@ from numpy.typing import DTypeLike
 from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
+from caffebn.layers import packages
 from caffebn.proto import Message
+from caffebn.proto.schema import message_type
 
-__all__ = ["LAYERS", "Context", "Layer", "Workspace", "create", "layer", "ncs", "times"]
+__all__ = [
+    "LAYERS",
+    "Context",
+    "Layer",
+    "Workspace",
+    "create",
+    "find_type",
+    "known_types",
+    "layer",
+    "ncs",
+    "times",
+]
 
 
 class Workspace:
@@ -228,25 +241,32 @@ LAYERS: dict[str, type[Layer]] = {}
 
 
 def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer]]:
-    """Class decorator: register a layer type.
+    """Class decorator: register a layer type.  Outside of this package it is ``caffebn.layers.register``.
 
     Parameters
     ----------
     type_name : str
-        Caffe's exact type string, e.g. ``"BatchNorm"``.
+        Caffe's exact type string, e.g. ``"BatchNorm"``, or another for a type that Caffe does not have.
     param : str
         Name of the field of LayerParameter with its parameters, e.g. ``"batch_norm_param"``.
 
     Raises
     ------
     NetError
-        The type string is taken.
+        The type string is taken by another class, or there is no such field.  A definition that is run again,
+        as in a notebook, replaces itself.
     """
 
     def register(cls: type[Layer]) -> type[Layer]:
-        if type_name in LAYERS:
+        other = LAYERS.get(type_name)
+        if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise NetError(
-                f'layer type "{type_name}" is registered already, by {LAYERS[type_name].__qualname__}'
+                f'layer type "{type_name}" is registered already, by {other.__module__}.{other.__qualname__}'
+            )
+        fields = message_type("LayerParameter").fields
+        if param and param not in fields:
+            raise NetError(
+                f'layer type "{type_name}": LayerParameter has no field "{param}"{did_you_mean(param, fields)}'
             )
         cls.type = type_name
         cls.param_field = param
@@ -254,6 +274,27 @@ def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer
         return cls
 
     return register
+
+
+def known_types() -> list[str]:
+    """Return the names of all layer types, those of installed packages included, in alphabetical order."""
+    return sorted({*LAYERS, *packages.find()})
+
+
+def find_type(type_name: str) -> type[Layer] | None:
+    """Return the class of a layer type, loaded from another package if that brings it, or None.
+
+    Raises
+    ------
+    NetError
+        The package cannot be loaded, or does not register the type that it announces.
+    """
+    if type_name not in LAYERS and packages.load(type_name) and type_name not in LAYERS:
+        raise NetError(
+            f'layer type "{type_name}" is announced by {packages.find()[type_name].value}, which does not '
+            f'register it: it needs a class with the decorator @caffebn.layers.register("{type_name}")'
+        )
+    return LAYERS.get(type_name)
 
 
 def create(spec: Message, context: Context) -> Layer:
@@ -264,11 +305,12 @@ def create(spec: Message, context: Context) -> Layer:
     NetError
         Unknown type, or wrong number of bottoms or tops.
     """
-    cls = LAYERS.get(spec.type)
+    cls = find_type(spec.type)
     if cls is None:
+        known = known_types()
         raise NetError(
-            f'layer "{spec.name}": unknown layer type "{spec.type}"{did_you_mean(spec.type, LAYERS)} '
-            f"(known: {', '.join(sorted(LAYERS))})",
+            f'layer "{spec.name}": unknown layer type "{spec.type}"{did_you_mean(spec.type, known)} '
+            f"(known: {', '.join(known)})",
             spec.where_of("type") or spec.where,
         )
     made = cls(spec, context)

@@ -21,8 +21,8 @@ class LossLayer(Layer):
     for their gradient is an error.
     """
 
-    n_bottoms = 2
-    n_tops = 1
+    n_bottoms: ClassVar[int | tuple[int, int | None]] = 2
+    n_tops: ClassVar[int | tuple[int, int | None]] = 1
     default_loss_weight = 1.0
     n_differentiable: ClassVar[int] = 1
 

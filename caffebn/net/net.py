@@ -17,6 +17,7 @@ from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
+from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import plan_backward, plan_kept
@@ -160,6 +161,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
+        if definition.debug_info:
+            watch(self, self._propagate_down)
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)

@@ -48,5 +48,5 @@ def col2im(dy: np.ndarray, dx: np.ndarray, geometry: ConvGeometry, scratch: np.n
     columns = dy.reshape(len(dx), g.channels, g.kernel_count, *g.out_spatial)
     for k, window in windows(g):
         frame[window] += columns[:, :, k]
-    inside = tuple(slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
-    dx[...] = frame[(..., *inside)]
+    inside = (slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
+    dx[...] = frame[(slice(None), slice(None), *inside)]
