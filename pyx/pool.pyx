@@ -30,9 +30,13 @@ cdef inline void keep_larger(
 ) noexcept nogil:
     """Compare n outputs with one position each, x[0], x[stride], ..., the first at `place` of the plane."""
     cdef Py_ssize_t j
+    cdef int32_t here = <int32_t> place, step = <int32_t> stride, larger
     for j in range(n):
-        index[j] = <int32_t> (place + j * stride) if x[j * stride] > y[j] else index[j]
+        # all ones or all zeros: a branch would be guessed wrong for every other element
+        larger = -<int32_t> (x[j * stride] > y[j])
+        index[j] = (here & larger) | (index[j] & ~larger)
         y[j] = x[j * stride] if x[j * stride] > y[j] else y[j]
+        here += step
 
 
 cdef void max_row(
@@ -116,7 +120,8 @@ cdef inline Window window_at(
     cdef Window w
     cdef Py_ssize_t top = i * stride_h - pad_h, left = j * stride_w - pad_w
     cdef Py_ssize_t bottom = min(top + kernel_h, height + pad_h), right = min(left + kernel_w, width + pad_w)
-    w.area = max(bottom - top, 0) * max(right - left, 0)
+    # as in Caffe not kept from going below 0: a window that starts beyond the edge gives 0, one right behind it NaN
+    w.area = (bottom - top) * (right - left)
     w.h0, w.h1 = max(top, 0), min(bottom, height)
     w.w0, w.w1 = max(left, 0), min(right, width)
     return w

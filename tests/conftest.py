@@ -27,6 +27,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--installed: the package under test is that of the checkout")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.getoption("installed"):
+        # a Python that a test starts looks for packages in the current folder first
+        os.chdir(TESTS)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and (why := missing_gpu()):
         if os.environ.get("CAFFEBN_REQUIRE_GPU", "0") == "1":
@@ -66,7 +72,6 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-c", code],
-            cwd=Path(caffebn.__file__).parents[1],  # what -c finds first
             env=os.environ | environment,
             capture_output=True,
             text=True,

@@ -114,7 +114,7 @@ def _over_channels(v: np.ndarray, size: int) -> np.ndarray:
     """Sum over `size` channels around each."""
     half = size // 2
     padded = np.pad(v, ((0, 0), (half, half), (0, 0), (0, 0)))
-    return sum(padded[:, i : i + v.shape[1]] for i in range(size))
+    return sum((padded[:, i : i + v.shape[1]] for i in range(size)), start=np.zeros_like(v))
 
 
 def _over_places(v: np.ndarray, size: int) -> np.ndarray:
@@ -122,4 +122,5 @@ def _over_places(v: np.ndarray, size: int) -> np.ndarray:
     half = size // 2
     padded = np.pad(v, ((0, 0), (0, 0), (half, half), (half, half)))
     height, width = v.shape[2:]
-    return sum(padded[:, :, i : i + height, j : j + width] for i in range(size) for j in range(size))
+    shifted = (padded[:, :, i : i + height, j : j + width] for i in range(size) for j in range(size))
+    return sum(shifted, start=np.zeros_like(v))

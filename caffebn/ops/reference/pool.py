@@ -13,6 +13,8 @@ import numpy as np
 
 __all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward"]
 
+Pair = tuple[int, int]
+
 # Where Caffe starts its search for a maximum, in either precision.
 LOWEST = -float(np.finfo(np.float32).max)
 
@@ -81,7 +83,8 @@ def ave_pool(
     """Average of each window.
 
     The divisor is the area of the window cut to the padded image: padding counts, as zeros, but not what
-    hangs over beyond it.  A window beyond the padded image gives 0/0, NaN.
+    hangs over beyond it.  A window that starts right behind the padded image gives 0/0, NaN; one that starts
+    further out has a negative height or width by Caffe's formula, and gives 0.
 
     Parameters
     ----------
@@ -110,12 +113,15 @@ def ave_pool_backward(
     """
     total = np.zeros(dx.shape)
     for i, j, rows, columns in _windows(dx.shape, dy.shape, kernel, stride, pad):
-        area = max(1, _area(i, j, dx.shape, kernel, stride, pad))
-        total[:, :, rows, columns] += dy[:, :, i, j, None, None] / np.float64(area)
+        area = _area(i, j, dx.shape, kernel, stride, pad)
+        if area > 0:
+            total[:, :, rows, columns] += dy[:, :, i, j, None, None] / np.float64(area)
     dx[...] = total
 
 
-def _windows(image, output, kernel, stride, pad) -> Iterator[tuple[int, int, slice, slice]]:
+def _windows(
+    image: tuple[int, ...], output: tuple[int, ...], kernel: Pair, stride: Pair, pad: Pair
+) -> Iterator[tuple[int, int, slice, slice]]:
     """Yield each output position with the rows and columns of its window, cut to the image."""
     for i in range(output[2]):
         for j in range(output[3]):
@@ -125,8 +131,8 @@ def _windows(image, output, kernel, stride, pad) -> Iterator[tuple[int, int, sli
             yield i, j, rows, columns
 
 
-def _area(i, j, image, kernel, stride, pad) -> int:
-    """Area of a window, cut to the padded image."""
+def _area(i: int, j: int, image: tuple[int, ...], kernel: Pair, stride: Pair, pad: Pair) -> int:
+    """Area of a window, cut to the padded image; Caffe does not keep the sides from going below 0."""
     height = min(i * stride[0] + kernel[0], image[2] + 2 * pad[0]) - i * stride[0]
     width = min(j * stride[1] + kernel[1], image[3] + 2 * pad[1]) - j * stride[1]
-    return max(height, 0) * max(width, 0)
+    return height * width

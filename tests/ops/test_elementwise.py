@@ -1,0 +1,146 @@
+"""The family elementwise: activations, Dropout, Eltwise, vector arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import caffebn.ops
+from caffebn.errors import ArgumentError
+
+CPU = caffebn.ops.get("cpu")
+
+
+def filled(function, *arguments, like, **more):
+    """What `function` writes into its last array argument, `like` giving shape and dtype."""
+    out = np.full(like.shape, np.nan, like.dtype)
+    function(*arguments, out, **more)
+    return out
+
+
+def test_relu(ops, dtype):
+    x = np.array([-2, -0.0, 0, 3, np.inf, -np.inf, np.nan], dtype)
+    y = np.empty_like(x)
+    ops.relu(x, y, 0)
+    np.testing.assert_array_equal(y, [0, 0, 0, 3, np.inf, 0, np.nan])
+    assert not np.signbit(y[0])
+    ops.relu(x, y, 0.5)
+    np.testing.assert_array_equal(y, [-1, 0, 0, 3, np.inf, -np.inf, np.nan])
+
+
+def test_relu_gradient_at_0_is_that_of_the_negative_side(ops, dtype):
+    y, dy = np.array([-2, 0, 3], dtype), np.array([5, 5, 5], dtype)
+    dx = np.empty_like(y)
+    ops.relu_backward(y, dy, dx, 0.1)
+    np.testing.assert_array_equal(dx, np.array([0.5, 0.5, 5], dtype))
+    ops.relu_backward(y, dy, dx, 0)
+    np.testing.assert_array_equal(dx, [0, 0, 5])
+
+
+def test_sigmoid_and_tanh(ops, dtype):
+    x = np.array([-1000, -1, 0, 1, 1000], dtype)
+    rtol = 1e-6 if dtype == np.float32 else 1e-14
+    e = np.exp(1.0)
+    np.testing.assert_allclose(
+        filled(ops.sigmoid, x, like=x), [0, 1 / (1 + e), 0.5, e / (1 + e), 1], rtol=rtol
+    )
+    t = (e - 1 / e) / (e + 1 / e)
+    np.testing.assert_allclose(filled(ops.tanh, x, like=x), [-1, -t, 0, t, 1], rtol=rtol)
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_gradients(ops, name):
+    x = np.linspace(-3, 3, 13)
+    dy = np.cos(x)
+    y = filled(getattr(ops, name), x, like=x)
+    dx = filled(getattr(ops, f"{name}_backward"), y, dy, like=x)
+    h = 1e-6
+    numeric = (filled(getattr(ops, name), x + h, like=x) - filled(getattr(ops, name), x - h, like=x)) / (
+        2 * h
+    )
+    np.testing.assert_allclose(dx, numeric * dy, rtol=1e-6, atol=1e-9)
+
+
+def test_dropout(ops, dtype):
+    x, mask = np.array([1, 2, 3, 4], dtype), np.array([1, 0, 0, 1], np.uint8)
+    np.testing.assert_array_equal(filled(ops.dropout, x, mask, 2.0, like=x), [2, 0, 0, 8])
+
+
+def test_vector_arithmetic(ops, dtype):
+    a, b = np.array([1, 2, 3], dtype), np.array([4, 5, 6], dtype)
+    np.testing.assert_array_equal(filled(ops.scale_copy, a, -2, like=a), [-2, -4, -6])
+    np.testing.assert_array_equal(filled(ops.weighted_sum, a, 2, b, -1, like=a), [-2, -1, 0])
+    np.testing.assert_array_equal(filled(ops.multiply, a, b, like=a), [4, 10, 18])
+    y = b.copy()
+    ops.axpy(a, 10, y)
+    np.testing.assert_array_equal(y, [14, 25, 36])
+    ops.axpy(y, 1, y)
+    np.testing.assert_array_equal(y, [28, 50, 72])
+    ops.fill(y, 0.1)
+    np.testing.assert_array_equal(y, dtype.type(0.1))
+
+
+def test_sum_with_weights_of_1_is_the_plain_sum(ops, dtype):
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(1000).astype(dtype) for _ in range(2))
+    np.testing.assert_array_equal(filled(ops.weighted_sum, a, 1, b, 1, like=a), a + b)
+
+
+def test_numbers_are_rounded_to_the_dtype_first(ops):
+    x = np.full(3, 3, np.float32)
+    np.testing.assert_array_equal(filled(ops.scale_copy, x, 0.1, like=x), np.float32(0.1) * np.float32(3))
+
+
+def test_product_gradient_is_nan_at_0(ops, dtype):
+    y, x, dy = np.array([6, 0], dtype), np.array([2, 0], dtype), np.array([5, 5], dtype)
+    np.testing.assert_array_equal(filled(ops.product_gradient, y, x, dy, like=y), [15, np.nan])
+
+
+def test_maximum_of_three(ops, dtype):
+    """The second of two wins a tie; later ones must be strictly larger; NaN is never larger."""
+    a = np.array([1, 5, 2, 0, np.nan], dtype)
+    b = np.array([1, 4, 3, 0, 1], dtype)
+    c = np.array([1, 5, 9, 1, np.nan], dtype)
+    y, index = np.empty_like(a), np.full(5, -1, np.int32)
+    ops.maximum(a, b, 0, 1, y, index)
+    ops.maximum_update(c, 2, y, index)
+    np.testing.assert_array_equal(y, [1, 5, 9, 1, 1])
+    np.testing.assert_array_equal(index, [1, 0, 2, 2, 1])
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(0, 300), seed=st.integers(0, 99))
+def test_a_maximum_hands_each_gradient_to_one_input(n, seed):
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(0, 4, (3, n)).astype(np.float32)
+    dy = rng.standard_normal(n).astype(np.float32)
+    y, index = np.empty(n, np.float32), np.empty(n, np.int32)
+    CPU.maximum(inputs[0], inputs[1], 0, 1, y, index)
+    CPU.maximum_update(inputs[2], 2, y, index)
+    np.testing.assert_array_equal(y, inputs.max(axis=0))
+    gradients = np.empty((3, n), np.float32)
+    for i in range(3):
+        CPU.select_gradient(index, i, dy, gradients[i])
+    np.testing.assert_array_equal(gradients.sum(axis=0), dy)
+    np.testing.assert_array_equal((gradients != 0) <= (inputs == y), True)
+
+
+def test_messages():
+    x = np.ones((2, 3), np.float32)
+    with pytest.raises(
+        ArgumentError,
+        match=r"^relu: y must be a writable C-contiguous float32 array of shape \(2, 3\); found float64 array of "
+        r"shape \(2, 3\)$",
+    ):
+        CPU.relu(x, x.astype(np.float64), 0)
+    with pytest.raises(
+        ArgumentError,
+        match=r"^fill: x must be a writable C-contiguous float32 or float64 array; found int32 array",
+    ):
+        CPU.fill(np.ones(3, np.int32), 0)
+    with pytest.raises(
+        ArgumentError, match=r"^dropout: mask must be a C-contiguous uint8 array of shape \(2, 3\)"
+    ):
+        CPU.dropout(x, x, 1, x)
