@@ -9,7 +9,8 @@ from caffebn.blob import Blob
 from caffebn.classifier import Classifier
 from caffebn.detector import Detector
 from caffebn.errors import CaffebnError, CaffebnWarning
-from caffebn.layers import Layer, layer_type_list
+from caffebn.layers import PythonLayer as Layer
+from caffebn.layers import layer_type_list
 from caffebn.logs import init_log, log
 from caffebn.net import TEST, TRAIN, Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.net_spec import NetSpec, params, to_proto

@@ -17,6 +17,7 @@ from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
+from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import plan_backward, plan_kept
@@ -179,6 +180,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
+        if definition.debug_info:
+            watch(self, self._propagate_down)
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)
@@ -256,10 +259,11 @@ class Net:
 
     def _reshape_layer(self, i: int) -> None:
         bottoms, tops = self._bottoms[i], self._tops[i]
+        before = [top.shape for top in tops]
         self.layers[i].reshape(bottoms, tops)
         self._seen_shapes[i] = [b.shape for b in bottoms]
-        for top, weight in zip(tops, self._loss_weights[i], strict=True):
-            if weight:
+        for top, shape, weight in zip(tops, before, self._loss_weights[i], strict=True):
+            if weight and top.shape != shape:
                 top.diff[...] = weight
 
     def _name_things(self) -> None:
@@ -287,7 +291,20 @@ class Net:
         self._index = {name: i for i, name in enumerate(self._layer_names)}
 
     def _plan_memory(self) -> None:
-        """Prepare the copies of values that layers in place overwrite, and who reads them going backward."""
+        """Prepare the copies of values that layers in place overwrite, and who reads them going backward.
+
+        A layer in place also overwrites its top's gradient; where that is its weight in the loss, it has to be
+        put there before each backward pass.
+        """
+        self._weights_in_place: dict[int, list[tuple[Blob, float]]] = {}
+        for i, (bottoms, tops, weights) in enumerate(
+            zip(self._bottom_ids, self._top_ids, self._loss_weights, strict=True)
+        ):
+            in_place = [
+                (self._blob_list[b], w) for b, w in zip(tops, weights, strict=True) if w and b in bottoms
+            ]
+            if in_place:
+                self._weights_in_place[i] = in_place
         self._kept_before: dict[int, list[tuple[Blob, Blob]]] = {}
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
@@ -354,11 +371,12 @@ class Net:
             for call in before:
                 call(i)
             bottoms, tops = self._bottoms[i], self._tops[i]
-            if self._seen_shapes[i] != [b.shape for b in bottoms]:
+            layer = self.layers[i]
+            if layer.reshapes_each_pass or self._seen_shapes[i] != [b.shape for b in bottoms]:
                 self._reshape_layer(i)
             if i in self._kept_before:
                 self._keep(i)
-            self.layers[i].forward(bottoms, tops)
+            layer.forward(bottoms, tops)
             for call in after:
                 call(i)
 
@@ -415,6 +433,8 @@ class Net:
                 call(i)
             if self.need_backward[i]:
                 layer, down = self.layers[i], self._propagate_down[i]
+                for top, weight in self._weights_in_place.get(i, ()):
+                    top.diff[...] = weight
                 if layer.has_backward:
                     layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])
                 elif any(down):
