@@ -18,6 +18,7 @@ __all__ = ["main"]
 VERBS = {
     "classify": "Say what is in pictures.",
     "device": "Show what caffebn runs on here.",
+    "expand": "Write a net with blocks as plain Caffe prototxt.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "time": "Time each layer of a net.",
 }
