@@ -21,12 +21,17 @@ from caffebn.proto.schema import UNKNOWN, Field, MessageType
 from caffebn.proto.source import Source
 from caffebn.proto.text_reader import MAX_DEPTH, Reader
 
-__all__ = ["MAX_EXPANSION", "BodyReader"]
+__all__ = ["MAX_EXPANSION", "MAX_NAME", "STEP", "BodyReader"]
 
 #: How many characters of templates a net may be made from, each counted as often as it is read.
 MAX_EXPANSION = 2**24
 
-_STEP = 500  # what every block, turn of a repeat and use of a message costs besides
+#: What every block, turn of a repeat and use of a message counts besides its characters.
+STEP = 500
+
+#: How many characters the name of a template, a parameter or a variable may have.
+MAX_NAME = 64
+
 _ENTRIES = ("layer", "block", "let", "when", "repeat", "error")
 _STEERING = ("let", "when", "else", "repeat", "error")
 _BRACKETS = {"{": "}", "<": ">"}
@@ -60,7 +65,7 @@ class BodyReader(Reader):
     def _open_bracket(self, what: str) -> str:
         """Step over an opening bracket and return the one that closes it."""
         if not self._at_bracket():
-            self._expected(f'"{{" to begin a {what}')
+            self._expected(f'"{{" to begin {what}')
         close = _BRACKETS[self._token]
         self._advance()
         return close
@@ -78,7 +83,7 @@ class BodyReader(Reader):
         key = (self._text, self._at)
         if key not in self._ends:
             line = self._source.line(self._at)
-            closing = [self._open_bracket("message")]
+            closing = [self._open_bracket("a message")]
             while closing:
                 if self._at_bracket():
                     closing.append(_BRACKETS[self._token])
@@ -101,7 +106,7 @@ class BodyReader(Reader):
         self._scope = outer
 
     def _spend(self, characters: int) -> None:
-        self._spent += characters + _STEP
+        self._spent += characters
         if self._spent > MAX_EXPANSION:
             self._error(
                 "the blocks of this net are too large: a repeat counts too far, or templates use each other "
@@ -125,8 +130,10 @@ class BodyReader(Reader):
             self._repeat(message, depth + 1)
         elif name == "else":
             self._error("else stands right behind the when that it belongs to", at)
-        else:
+        elif colon:
             self._stop(at, depth)
+        else:
+            self._expected('":" after error')
 
     def _check_depth(self, at: int, depth: int) -> None:
         if depth >= MAX_DEPTH:
@@ -143,7 +150,7 @@ class BodyReader(Reader):
         self._error(message, at)
 
     def _let(self, depth: int) -> None:
-        close = self._open_bracket("let")
+        close = self._open_bracket("a let")
         while not self._at_end():
             name = self._new_name("variable")
             self._scope[name] = self._named_value(name, depth)
@@ -154,6 +161,8 @@ class BodyReader(Reader):
         if self._kind != "word":
             self._expected(f"the name of a {what}")
         name = self._token
+        if len(name) > MAX_NAME:
+            self._error(f"the name of a {what} may have {MAX_NAME} characters, this one has {len(name)}")
         if name in RESERVED or name in KINDS:
             self._error(f'a {what} cannot be called "{name}", which has a meaning of its own')
         self._advance()
@@ -161,7 +170,7 @@ class BodyReader(Reader):
 
     def _when(self, message: Message, depth: int) -> None:
         begin = self._here()
-        self._open_bracket("when")
+        self._open_bracket("a when")
         at = self._at
         met = self._header("test", "when", depth)
         if not isinstance(met, bool):
@@ -170,7 +179,7 @@ class BodyReader(Reader):
         if self._is_word("else"):
             self._advance()
             begin = self._here()
-            self._open_bracket("else")
+            self._open_bracket("an else")
             self._read_if(not met, begin, message, depth)
 
     def _read_if(self, wanted: bool, begin: tuple[str, Source, int], message: Message, depth: int) -> None:
@@ -183,7 +192,7 @@ class BodyReader(Reader):
 
     def _repeat(self, message: Message, depth: int) -> None:
         begin = self._here()
-        self._open_bracket("repeat")
+        self._open_bracket("a repeat")
         at = self._at
         count = self._header("count", "repeat", depth)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
@@ -199,7 +208,7 @@ class BodyReader(Reader):
             self._go_to(*first)
             self._scope = outer.new_child({index: i})
             self._body(message, depth)
-            self._spend(self._at - first[2])
+            self._spend(self._at - first[2] + STEP)
         self._scope = outer
         if not count:
             self._go_to(*begin)
@@ -294,7 +303,7 @@ class BodyReader(Reader):
             inserted = as_text(value)
         except ValueError as e:
             self._error(f"${{{expression}}} in a string: {e}", at)
-        self._spent += len(inserted)
+        self._spend(len(inserted))
         return inserted.encode("utf-8", "surrogateescape")
 
     # -- expressions as values of fields
@@ -344,7 +353,7 @@ class BodyReader(Reader):
         self._scope = piece.scope
         self._go_to(piece.text, piece.source, piece.at)
         message = self._message(type, piece.at, depth)
-        self._spend(self._at - piece.at)
+        self._spend(self._at - piece.at + STEP)
         self._scope = scope
         self._go_to(*back)
         return message
@@ -352,7 +361,7 @@ class BodyReader(Reader):
     def _unknown_value(self, at: int, depth: int) -> Any:
         if self._kind != "expression":
             return super()._unknown_value(at, depth)
-        value = self._evaluated()
+        at, value = self._at, self._evaluated()
         self._counted()
         if isinstance(value, Piece):
             return self._message_of_piece(value, UNKNOWN, depth)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from caffebn.blocks.body_reader import BodyReader
+from caffebn.blocks.body_reader import MAX_NAME, STEP, BodyReader
 from caffebn.blocks.channels import Channels
 from caffebn.blocks.expressions import FUNCTIONS, Function, describe
 from caffebn.blocks.places import Inside
@@ -36,15 +37,22 @@ _DEFAULT_KINDS = {"true": "bool", "True": "bool", "false": "bool", "False": "boo
                   "none": None}  # fmt: skip
 
 
-class _Given(NamedTuple):
+@dataclass
+class _Given:
     """What a block states under one name: at which offset, and the values."""
 
     at: int
-    values: list[Any]
-    listed: bool
+    values: list[Any] = field(default_factory=list)
+    listed: bool = False
+
+    def add(self, value: Any) -> None:
+        """Take one more value, or a list of them."""
+        self.listed = self.listed or bool(self.values) or isinstance(value, list)
+        self.values += value if isinstance(value, list) else [value]
 
     @property
     def value(self) -> Any:
+        """The value as it was stated: a list when it was one, or was stated more than once."""
         return self.values if self.listed else self.values[0]
 
 
@@ -62,8 +70,8 @@ class NetReader(BodyReader):
         self._library: Mapping[str, Template] = self.templates
         self._net = Message("NetParameter")
         self._channels = Channels()
-        self._open = [Path(filename).resolve()]
-        self._included: set[Path] = set()
+        self._open = [os.path.realpath(filename)] if os.path.isfile(filename) else []
+        self._included: set[str] = set()
         super().__init__(source, filename, strict)
         self._functions = {**FUNCTIONS, "channels": Function(1, 1, self._count_channels)}
 
@@ -90,24 +98,26 @@ class NetReader(BodyReader):
         if self._kind != "string":
             self._expected("the name of a file in quotes")
         at, name = self._at, self._joined().decode("utf-8", "surrogateescape")
-        path = Path(os.path.normpath(Path(self._source.filename).parent / name))
-        key = path.resolve()
+        path = os.path.normpath(os.path.join(os.path.dirname(self._source.filename), name))
+        if not os.path.isfile(path):
+            self._error(f"cannot include {describe(name)}: there is no such file, looked for {path}", at)
+        key = os.path.realpath(path)
         if key in self._open:
             circle = [*self._open[self._open.index(key) :], key]
-            self._error(f"files include each other in a circle: {' -> '.join(p.name for p in circle)}", at)
+            self._error(
+                f"files include each other in a circle: {' -> '.join(map(os.path.basename, circle))}", at
+            )
         if key in self._included:
             return
-        if not path.is_file():
-            self._error(f'cannot include "{name}": there is no file {path}', at)
         if len(self._open) > MAX_INCLUDES:
             self._error(f"files include each other more than {MAX_INCLUDES} deep", at)
         try:
             content = text.load(path)
         except FileError as e:
-            self._error(f'cannot include "{name}": {e.message}', at)
+            self._error(f"cannot include {describe(name)}: {e.message}", at)
         back = self._here()
         self._open.append(key)
-        self._go_to(content, Source(str(path), content), 0)
+        self._go_to(content, Source(path, content), 0)
         self._included_entries(net, depth)
         self._included.add(self._open.pop())
         self._go_to(*back)
@@ -123,13 +133,17 @@ class NetReader(BodyReader):
     def _template(self, at: int) -> None:
         """Read the head of a template, and step over its body."""
         begin = self._here()
-        self._open_bracket("template")
+        self._open_bracket("a template")
         if not self._is_word("name"):
             self._expected('name: "..." at the beginning of a template')
         self._advance()
         if not self._take(":") or self._kind != "string":
             self._expected("the name of the template in quotes")
         name_at, name = self._at, self._joined().decode("utf-8", "surrogateescape")
+        if not (name.isidentifier() and len(name) <= MAX_NAME):
+            self._error(
+                f"the name of a template is one word of letters and digits, found {describe(name)}", name_at
+            )
         self._separator()
         first = self.templates.get(name)
         if first:
@@ -161,6 +175,8 @@ class NetReader(BodyReader):
             if not self._take(":") and not self._at_bracket():
                 self._expected(f'":" after {name}')
             declared[name] = self._declaration(name)
+            if name in _IMPLIED and declared[name].kind not in (None, "string"):
+                self._error(f'parameter "{name}" is a string, or a list of strings', at)
             self._separator()
         self._close_bracket(close)
         self._separator()
@@ -213,7 +229,7 @@ class NetReader(BodyReader):
             self._error('a block needs one type, the name of its template: type: "..."', at)
         template = self._find(stated.value, stated.at)
         name = given["name"].value if "name" in given else ""
-        words = f'block "{name}" ({template.name})' if name else f"block ({template.name})"
+        words = f"block {describe(name)} ({template.name})" if name else f"block ({template.name})"
         made = len(net.layer)
         values = self._checked(template, given, at)
         self._make(net, template, values, Inside(template.source, self._source.where(at), words), depth)
@@ -222,14 +238,14 @@ class NetReader(BodyReader):
             tops = {top for layer in net.layer[made:] for top in layer.top}
             for top in given["top"].values:
                 if top not in tops:
-                    self._error(f'template "{template.name}" makes no top "{top}"', given["top"].at)
+                    self._error(f'template "{template.name}" makes no top {describe(top)}', given["top"].at)
         self._inside = not outermost
 
     def _block_fields(self, depth: int) -> tuple[dict[str, _Given], dict[str, list[Message]]]:
         """Read what stands in a block: values by name, and rules for its layers."""
         given: dict[str, _Given] = {}
         rules: dict[str, list[Message]] = {which: [] for which in _RULES}
-        close = self._open_bracket("block")
+        close = self._open_bracket("a block")
         while not self._at_end():
             at, name = self._at, self._token
             if self._kind != "word":
@@ -240,13 +256,8 @@ class NetReader(BodyReader):
                 rules[name].append(self._message(message_type("NetStateRule"), at, depth))
             else:
                 value = self._named_value(name, depth)
-                if isinstance(value, list):
-                    earlier = given[name].values if name in given else []
-                    given[name] = _Given(at, earlier + value, True)
-                elif name in given:
-                    given[name] = _Given(given[name].at, [*given[name].values, value], True)
-                elif value is not None:  # none is as good as nothing
-                    given[name] = _Given(at, [value], False)
+                if value is not None:  # none is as good as nothing
+                    given.setdefault(name, _Given(at)).add(value)
             self._separator()
         self._close_bracket(close)
         return given, rules
@@ -255,7 +266,7 @@ class NetReader(BodyReader):
         template = self._library.get(name) or builtin().get(name)
         if template is None:
             hint = did_you_mean(name, [*self._library, *builtin()])
-            self._error(f'there is no template "{name}" before this block{hint}', at)
+            self._error(f"there is no template {describe(name)} before this block{hint}", at)
         return template
 
     def _make(
@@ -270,11 +281,11 @@ class NetReader(BodyReader):
             elif parameter.default is not None:
                 self._go_to(template.text, inside, parameter.default)
                 self._scope[name] = self._value(depth)
-            elif name == "top" and "name" in self._scope:
+            elif name == "top" and isinstance(self._scope.get("name"), str):
                 self._scope[name] = accepted(parameter, self._scope["name"])
         self._go_to(template.text, inside, template.body)
         self._body(net, depth)
-        self._spend(self._at - template.at)
+        self._spend(self._at - template.at + STEP)
         self._library, self._scope = library, scope
         self._go_to(*back)
 

@@ -13,7 +13,9 @@ __all__ = ["command"]
 
 @click.command("expand")
 @click.argument("net", type=click.Path(exists=True, dir_okay=False))
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="File to write, instead of the terminal.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False), help="File to write, instead of the terminal."
+)
 def command(net: str, output: str | None) -> None:
     """Write NET as plain Caffe prototxt: each block becomes its layers, each include the file's entries.
 
