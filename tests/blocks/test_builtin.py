@@ -202,10 +202,3 @@ def test_mobile():
     assert net.params["conv3/dwise"][0].shape == (12, 1, 3, 3)
     assert "block_4" not in net.layer_dict and net.blobs["conv4/linear/bn"].shape == (2, 6, 8, 8)
     assert net.blobs["t"].shape == (2, 4, 8, 8)
-
-
-def test_the_guide_names_every_template_and_parameter(checkout):
-    guide = (checkout / "docs" / "blocks.md").read_text()
-    for name, template in blocks.builtin().items():
-        assert f"`{name}`" in guide
-        assert [p for p in template.parameters if f"`{p}`" not in guide] == []
