@@ -25,10 +25,13 @@ def test_its_nets_are_made(guide):
 def test_its_error_is_the_one_that_is_given(guide):
     with pytest.raises(ParseError) as error:
         blocks.parse(
-            "\n" * 6 + 'block { type: "ResidualBottleneck" name: "res3" width: 4 bottom: "x" shortcut: "none" }',
+            "\n" * 6
+            + 'block { type: "ResidualBottleneck" name: "res3" width: 4 bottom: "x" shortcut: "none" }',
             "net.prototxt",
         )
-    said, words = (re.sub(r"prototxt:\d+:\d+", "prototxt", s) for s in (str(error.value), " ".join(guide.split())))
+    said, words = (
+        re.sub(r"prototxt:\d+:\d+", "prototxt", s) for s in (str(error.value), " ".join(guide.split()))
+    )
     assert said in words
 
 
