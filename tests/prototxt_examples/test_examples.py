@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from caffebn import Net, blocks
+from caffebn import Net, blocks, layer_type_list
 from caffebn.layers import base
 from caffebn.net.filter import filter_net
 from caffebn.proto import Message, binary, text
@@ -197,6 +197,17 @@ def test_train_a_little(name, folder):
                 blob.data[...] -= 0.02 * blob.diff
     assert losses[0] == pytest.approx(math.log(10), rel=0.6)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.skipif("DummyData" not in layer_type_list(), reason="needs the layer DummyData")
+@pytest.mark.parametrize("name", ["lenet", "cifar_resnet_20"])
+def test_dry_run(name, folder):
+    train, test = (
+        Net(folder / name / "train_val.prototxt", phase, stages=["dry"]) for phase in ("TRAIN", "TEST")
+    )
+    assert math.isfinite(train.forward()["loss"])
+    train.backward()
+    assert test.outputs == ["accuracy", "loss"]
 
 
 def test_resnet_50_is_short(folder):
