@@ -288,6 +288,13 @@ def inv_std(const double[::1] var, double eps, double[::1] out):
         out[c] = 1 / sqrt(var[c] + eps)
 
 
+def inv_deviation(const double[::1] var, double eps, double[::1] out):
+    """out = 1 / (sqrt(var) + eps)."""
+    cdef Py_ssize_t c
+    for c in range(var.shape[0]):
+        out[c] = 1 / (sqrt(var[c]) + eps)
+
+
 def stored_statistics(
     const real[::1] sum_mean, const real[::1] sum_var, const real[::1] factor,
     double[::1] mean_out, double[::1] var_out,
@@ -475,3 +482,58 @@ cdef inline void affine_item(
         a, b = scale[0], shift[0]
         for j in range(item.length):
             y[j] = x[j] * a + b
+
+
+def prelu(
+    const real[:, :, ::1] x, const real[::1] slope, real[:, :, ::1] y, double[::1] work, int n_threads
+):
+    """y = x where x > 0, else x * slope[c]."""
+    cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
+    if p.size == 0:
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef real *y_data = &y[0, 0, 0]
+    cdef real *slopes = <real *> &work[0]
+    cdef Py_ssize_t i
+    spread(&p, &slope[0], slopes)
+    for i in prange(p.map_items, nogil=True, num_threads=n_threads, schedule="static"):
+        prelu_item(&p, map_item(&p, i), x_data, x_data, slopes, y_data)
+
+
+def prelu_backward(
+    const real[:, :, ::1] x, const real[:, :, ::1] dy, const real[::1] slope, real[:, :, ::1] dx,
+    double[::1] work, int n_threads,
+):
+    """dx = dy where x > 0, else dy * slope[c]."""
+    cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
+    if p.size == 0:
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *dy_data = &dy[0, 0, 0]
+    cdef real *dx_data = &dx[0, 0, 0]
+    cdef real *slopes = <real *> &work[0]
+    cdef Py_ssize_t i
+    spread(&p, &slope[0], slopes)
+    for i in prange(p.map_items, nogil=True, num_threads=n_threads, schedule="static"):
+        prelu_item(&p, map_item(&p, i), x_data, dy_data, slopes, dx_data)
+
+
+cdef inline void prelu_item(
+    const Plan *p, Item item, const real *x, const real *value, const real *slope, real *y
+) noexcept nogil:
+    """y = value where x > 0, else value * slope."""
+    cdef Py_ssize_t j
+    cdef real a, b
+    x += item.start
+    value += item.start
+    y += item.start
+    slope += item.column
+    if p.by_column:
+        for j in range(item.length):
+            b = value[j] * slope[j]
+            y[j] = value[j] if x[j] > 0 else b
+    else:
+        a = slope[0]
+        for j in range(item.length):
+            b = value[j] * a
+            y[j] = value[j] if x[j] > 0 else b

@@ -2,13 +2,15 @@
 
 Every kernel reads its inputs once, writes its outputs once, and cuts the flat arrays evenly among the
 threads; no element depends on another, so the cut cannot show in the result.  The loops are free of branches,
-which lets the compiler use vector instructions; sigmoid and tanh call the maths library for each element.
+which lets the compiler use vector instructions; the maths library, where it is needed, is called for each element.
 An output may be an input of the same call: element i is written after all inputs were read at i.
 Constants are variables of the tensors' type, since a literal would make the arithmetic double.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport tanhf
+from libc.math cimport exp as exp_double
+from libc.math cimport expf, expm1, expm1f, fabs, fabsf, log1p, log1pf, logf, pow, powf, tanhf
+from libc.math cimport log as log_double
 from libc.math cimport tanh as tanh_double
 from libc.stdint cimport int32_t, uint8_t
 
@@ -17,6 +19,35 @@ from common cimport real
 
 cdef inline real tanh_of(real x) noexcept nogil:
     return tanhf(x) if real is float else tanh_double(x)
+
+
+cdef inline real exp_of(real x) noexcept nogil:
+    return expf(x) if real is float else exp_double(x)
+
+
+cdef inline real expm1_of(real x) noexcept nogil:
+    return expm1f(x) if real is float else expm1(x)
+
+
+cdef inline real log_of(real x) noexcept nogil:
+    return logf(x) if real is float else log_double(x)
+
+
+cdef inline real log1p_of(real x) noexcept nogil:
+    return log1pf(x) if real is float else log1p(x)
+
+
+cdef inline real pow_of(real x, real power) noexcept nogil:
+    return powf(x, power) if real is float else pow(x, power)
+
+
+cdef inline real abs_of(real x) noexcept nogil:
+    return fabsf(x) if real is float else fabs(x)
+
+
+cdef inline real logistic(real x) noexcept nogil:
+    cdef real half = 0.5
+    return half * tanh_of(half * x) + half
 
 
 def relu(const real[::1] x, real[::1] y, real slope, int n_threads):
@@ -42,9 +73,8 @@ def relu_backward(const real[::1] y, const real[::1] dy, real[::1] dx, real slop
 def sigmoid(const real[::1] x, real[::1] y, int n_threads):
     """y = 0.5 * tanh(0.5 * x) + 0.5."""
     cdef Py_ssize_t i
-    cdef real half = 0.5
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = half * tanh_of(half * x[i]) + half
+        y[i] = logistic(x[i])
 
 
 def sigmoid_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_threads):
@@ -68,6 +98,152 @@ def tanh_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_thr
     cdef real one = 1
     for i in prange(y.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
         dx[i] = dy[i] * (one - y[i] * y[i])
+
+
+def elu(const real[::1] x, real[::1] y, real alpha, int n_threads):
+    """y = x where x > 0, else alpha * (exp(x) - 1)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = x[i] if x[i] > 0 else alpha * expm1_of(x[i])
+
+
+def elu_backward(
+    const real[::1] x, const real[::1] y, const real[::1] dy, real[::1] dx, real alpha, int n_threads
+):
+    """dx = dy * (1 if x > 0 else alpha + y)."""
+    cdef Py_ssize_t i
+    cdef real one = 1
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        dx[i] = dy[i] * (one if x[i] > 0 else alpha + y[i])
+
+
+def bnll(const real[::1] x, real[::1] y, int n_threads):
+    """y = log(1 + exp(x))."""
+    cdef Py_ssize_t i
+    cdef real zero = 0
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = (zero if x[i] < 0 else x[i]) + log1p_of(exp_of(-abs_of(x[i])))
+
+
+def bnll_backward(const real[::1] x, const real[::1] dy, real[::1] dx, int n_threads):
+    """dx = dy * e / (e + 1), e = exp(min(x, 50))."""
+    cdef Py_ssize_t i
+    cdef real e, one = 1, most = 50
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        e = exp_of(most if x[i] > most else x[i])
+        dx[i] = dy[i] * (e / (e + one))
+
+
+def swish(const real[::1] x, real[::1] y, real beta, int n_threads):
+    """y = x * sigmoid(beta * x)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = x[i] * logistic(beta * x[i])
+
+
+def swish_backward(const real[::1] x, const real[::1] dy, real[::1] dx, real beta, int n_threads):
+    """dx = dy * (t + s * (1 - t)), s = sigmoid(beta * x), t = beta * x * s."""
+    cdef Py_ssize_t i
+    cdef real s, t, one = 1
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        s = logistic(beta * x[i])
+        t = beta * x[i] * s
+        dx[i] = dy[i] * (t + s * (one - t))
+
+
+def power(const real[::1] x, real[::1] y, real power, real scale, real shift, int n_threads):
+    """y = (shift + scale * x)**power."""
+    cdef Py_ssize_t i
+    cdef real t
+    if power == 1:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            y[i] = shift + scale * x[i]
+    elif power == 2:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            t = shift + scale * x[i]
+            y[i] = t * t
+    else:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            y[i] = pow_of(shift + scale * x[i], power)
+
+
+def power_backward(
+    const real[::1] x, const real[::1] y, const real[::1] dy, real[::1] dx,
+    real power, real scale, real shift, int n_threads,
+):
+    """dx = dy * power * scale * y / t, t = shift + scale * x; without division for the powers 1 and 2."""
+    cdef Py_ssize_t i
+    cdef real slope = power * scale
+    if power == 1:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            dx[i] = dy[i] * slope
+    elif power == 2:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            dx[i] = dy[i] * slope * (shift + scale * x[i])
+    else:
+        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            dx[i] = dy[i] * slope * (y[i] / (shift + scale * x[i]))
+
+
+def exp(const real[::1] x, real[::1] y, real inner, real outer, int n_threads):
+    """y = outer * exp(inner * x)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = outer * exp_of(inner * x[i])
+
+
+def log(const real[::1] x, real[::1] y, real scale, real shift, real factor, int n_threads):
+    """y = factor * log(shift + scale * x)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = factor * log_of(shift + scale * x[i])
+
+
+def log_backward(
+    const real[::1] x, const real[::1] dy, real[::1] dx, real scale, real shift, real factor, int n_threads
+):
+    """dx = dy * factor * scale / (shift + scale * x)."""
+    cdef Py_ssize_t i
+    cdef real slope = factor * scale
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        dx[i] = dy[i] * slope / (shift + scale * x[i])
+
+
+def absolute(const real[::1] x, real[::1] y, int n_threads):
+    """y = abs(x)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = abs_of(x[i])
+
+
+def sign(const real[::1] x, real[::1] y, int n_threads):
+    """y = -1, 0 or 1."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = (x[i] > 0) - (x[i] < 0)
+
+
+def threshold(const real[::1] x, real[::1] y, real threshold, int n_threads):
+    """y = 1 where x > threshold, else 0."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = x[i] > threshold
+
+
+def clip(const real[::1] x, real[::1] y, real low, real high, int n_threads):
+    """y = max(low, min(x, high)); NaN stays NaN."""
+    cdef Py_ssize_t i
+    cdef real limited
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        limited = high if x[i] > high else x[i]
+        y[i] = low if limited < low else limited
+
+
+def clip_backward(const real[::1] x, const real[::1] dy, real[::1] dx, real low, real high, int n_threads):
+    """dx = dy where low <= x <= high, else 0."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        dx[i] = dy[i] if low <= x[i] and x[i] <= high else 0
 
 
 def dropout(const real[::1] x, const uint8_t[::1] mask, real scale, real[::1] y, int n_threads):

@@ -1,4 +1,4 @@
-"""Softmax over the C classes of scores (N, C, S), its loss, and accuracy.
+"""Softmax over the C classes of scores (N, C, S), its loss, accuracy, and the largest scores.
 
 One place (n, s) is handled by one thread: its C scores lie S apart.  Neighbouring places share their cache
 lines, and the exponentials take longer than reading, so nothing is gained by making several at once.
@@ -9,7 +9,7 @@ Sums over places are made from one value per place, in their order.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport exp, expf, log
+from libc.math cimport INFINITY, exp, expf, log
 
 from common cimport real
 
@@ -171,3 +171,47 @@ def accuracy(
             class_hits[c] += work[i]
         if counts_wanted:
             class_counts[c] += 1
+
+
+cdef inline real rank(real score) noexcept nogil:
+    """What scores are compared by: what is not a number counts as the largest, as in NumPy."""
+    return score if score == score else <real> INFINITY
+
+
+cdef void arg_max_place(
+    const real *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t top_k, real *index, real *value
+) noexcept nogil:
+    """The top_k largest scores, each found in one pass as the one behind the one before, ordered by score, then
+    class."""
+    cdef Py_ssize_t k, c, best, before = classes
+    cdef real score, limit = <real> INFINITY
+    for k in range(top_k):
+        best = -1
+        for c in range(classes):
+            score = rank(x[c * stride])
+            if score < limit or (score == limit and c < before):
+                if best < 0 or score >= rank(x[best * stride]):
+                    best = c
+        before, limit = best, rank(x[best * stride])
+        if index is not NULL:
+            index[k * stride] = best
+        if value is not NULL:
+            value[k * stride] = x[best * stride]
+
+
+def arg_max(
+    const real[:, :, ::1] x, Py_ssize_t top_k, real[:, :, ::1] index, real[:, :, ::1] value, int n_threads
+):
+    """index, value = classes and scores of the top_k largest, unless None; of equal ones the later class."""
+    cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i, at, to
+    if x.shape[0] * classes * places == 0:
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef real *index_data = &index[0, 0, 0] if index is not None else NULL
+    cdef real *value_data = &value[0, 0, 0] if value is not None else NULL
+    for i in prange(x.shape[0] * places, nogil=True, num_threads=n_threads, schedule="static"):
+        at = i // places * classes * places + i % places
+        to = i // places * top_k * places + i % places
+        arg_max_place(x_data + at, classes, places, top_k,
+                      index_data + to if index_data is not NULL else NULL,
+                      value_data + to if value_data is not NULL else NULL)

@@ -28,6 +28,18 @@ class _Elementwise(Kernels):
         self.ops.sigmoid(self.x, self.out)
         self.backend.wait()
 
+    def time_elu(self, *_):
+        self.ops.elu(self.x, self.out, 1.0)
+        self.backend.wait()
+
+    def time_power(self, *_):
+        self.ops.power(self.x, self.out, 2.0, 1.0, 0.0)
+        self.backend.wait()
+
+    def time_clip_backward(self, *_):
+        self.ops.clip_backward(self.x, self.y, self.out, -1.0, 1.0)
+        self.backend.wait()
+
     def time_dropout(self, *_):
         self.ops.dropout(self.x, self.mask, 2.0, self.out)
         self.backend.wait()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
@@ -12,11 +13,24 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from caffebn.blob import Blob
-from caffebn.errors import NetError, did_you_mean
+from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
+from caffebn.layers import packages
 from caffebn.proto import Message
+from caffebn.proto.schema import message_type
 
-__all__ = ["LAYERS", "Context", "Layer", "Workspace", "create", "layer", "ncs", "times"]
+__all__ = [
+    "LAYERS",
+    "Context",
+    "Layer",
+    "Workspace",
+    "create",
+    "find_type",
+    "known_types",
+    "layer",
+    "ncs",
+    "times",
+]
 
 
 class Workspace:
@@ -85,7 +99,9 @@ class Layer:
     in_place: ClassVar[bool] = False
     """A top may be the bottom of the same position."""
     shares_memory: ClassVar[bool] = False
-    """The tops are views of bottom 0."""
+    """The tops are views of bottom 0, or, without bottoms, of the layer's blobs."""
+    reshapes_each_pass: ClassVar[bool] = False
+    """Shapes may change though those of the bottoms do not: `reshape` runs before each forward pass."""
     has_backward: ClassVar[bool] = True
     default_loss_weight: ClassVar[float] = 0.0
     """Weight of top 0 in the loss when the text says nothing; a layer with one makes its top when it has none."""
@@ -117,7 +133,7 @@ class Layer:
         """Once: check the parameters, make `blobs`."""
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Whenever a bottom's shape has changed: shape the tops, size the scratch."""
+        """At first, and whenever a bottom's shape has changed: shape the tops, size the scratch."""
         raise NotImplementedError
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -153,6 +169,14 @@ class Layer:
                 where = holder.where_of(field, index)
         return NetError(f'layer "{self.name}" ({self.type}): {message}', where or self.spec.where)
 
+    @contextmanager
+    def naming_itself(self) -> Iterator[None]:
+        """Put the layer's name in front of what an op says about values, such as a label that is no class."""
+        try:
+            yield
+        except ArgumentError as e:
+            raise ArgumentError(f'layer "{self.name}" ({self.type}): {e.message}') from None
+
     def shown(self, bottom: Sequence[Blob], index: int) -> str:
         """Name and shape of a bottom, for messages: ``"data" (2x3x5)``."""
         return f'"{self.spec.bottom[index]}" ({times(bottom[index].shape)})'
@@ -166,6 +190,17 @@ class Layer:
                     "bottom",
                     i,
                 )
+
+    def refuse_gradient(self, propagate_down: Sequence[bool], index: int, what: str) -> None:
+        """Raise when the gradient of a bottom that has none is asked for; `what` it holds is for the message."""
+        if index < len(propagate_down) and propagate_down[index]:
+            stop = " ".join("propagate_down: " + str(i != index).lower() for i in range(len(propagate_down)))
+            raise self.error(
+                f'the {what}, "{self.spec.bottom[index]}", have no gradient: make them with layers that '
+                f"learn nothing, or write {stop}",
+                "bottom",
+                index,
+            )
 
     def add_blob(self, shape: Sequence[int], filler: Message | None = None, value: float = 0.0) -> Blob:
         """Append a parameter blob, filled by a FillerParameter or, without one, with `value`."""
@@ -217,25 +252,32 @@ LAYERS: dict[str, type[Layer]] = {}
 
 
 def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer]]:
-    """Class decorator: register a layer type.
+    """Class decorator: register a layer type.  Outside of this package it is ``caffebn.layers.register``.
 
     Parameters
     ----------
     type_name : str
-        Caffe's exact type string, e.g. ``"BatchNorm"``.
+        Caffe's exact type string, e.g. ``"BatchNorm"``, or another for a type that Caffe does not have.
     param : str
         Name of the field of LayerParameter with its parameters, e.g. ``"batch_norm_param"``.
 
     Raises
     ------
     NetError
-        The type string is taken.
+        The type string is taken by another class, or there is no such field.  A definition that is run again,
+        as in a notebook, replaces itself.
     """
 
     def register(cls: type[Layer]) -> type[Layer]:
-        if type_name in LAYERS:
+        other = LAYERS.get(type_name)
+        if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise NetError(
-                f'layer type "{type_name}" is registered already, by {LAYERS[type_name].__qualname__}'
+                f'layer type "{type_name}" is registered already, by {other.__module__}.{other.__qualname__}'
+            )
+        fields = message_type("LayerParameter").fields
+        if param and param not in fields:
+            raise NetError(
+                f'layer type "{type_name}": LayerParameter has no field "{param}"{did_you_mean(param, fields)}'
             )
         cls.type = type_name
         cls.param_field = param
@@ -243,6 +285,27 @@ def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer
         return cls
 
     return register
+
+
+def known_types() -> list[str]:
+    """Return the names of all layer types, those of installed packages included, in alphabetical order."""
+    return sorted({*LAYERS, *packages.find()})
+
+
+def find_type(type_name: str) -> type[Layer] | None:
+    """Return the class of a layer type, loaded from another package if that brings it, or None.
+
+    Raises
+    ------
+    NetError
+        The package cannot be loaded, or does not register the type that it announces.
+    """
+    if type_name not in LAYERS and packages.load(type_name) and type_name not in LAYERS:
+        raise NetError(
+            f'layer type "{type_name}" is announced by {packages.find()[type_name].value}, which does not '
+            f'register it: it needs a class with the decorator @caffebn.layers.register("{type_name}")'
+        )
+    return LAYERS.get(type_name)
 
 
 def create(spec: Message, context: Context) -> Layer:
@@ -253,11 +316,12 @@ def create(spec: Message, context: Context) -> Layer:
     NetError
         Unknown type, or wrong number of bottoms or tops.
     """
-    cls = LAYERS.get(spec.type)
+    cls = find_type(spec.type)
     if cls is None:
+        known = known_types()
         raise NetError(
-            f'layer "{spec.name}": unknown layer type "{spec.type}"{did_you_mean(spec.type, LAYERS)} '
-            f"(known: {', '.join(sorted(LAYERS))})",
+            f'layer "{spec.name}": unknown layer type "{spec.type}"{did_you_mean(spec.type, known)} '
+            f"(known: {', '.join(known)})",
             spec.where_of("type") or spec.where,
         )
     made = cls(spec, context)

@@ -7,6 +7,7 @@ from math import prod
 
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer, times
+from caffebn.ops.geometry import ConvGeometry
 
 __all__ = ["Convolution", "spatial_sizes"]
 
@@ -67,9 +68,25 @@ class Convolution(Layer):
                 f"found num_output {p.num_output} and {self.channels} channels in {self.shown(bottom, 0)}",
                 "group",
             )
-        self.add_blob((p.num_output, self.channels // p.group, *self.kernel), self.filler("weight_filler"))
+        self.add_blob(self.weight_shape(), self.filler("weight_filler"))
         if p.bias_term:
             self.add_blob((p.num_output,), self.filler("bias_filler"))
+
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weights: (num_output, C/group, kernel...)."""
+        return (self.param.num_output, self.channels // self.param.group, *self.kernel)
+
+    def place(self, bottom: Sequence[Blob], spatial: tuple[int, ...]) -> tuple[ConvGeometry, tuple[int, ...]]:
+        """Work out the geometry for the bottoms' spatial sizes; return it, and the tops' spatial sizes."""
+        sizes = (self.kernel, self.stride, self.pad, self.dilation)
+        g = self.ops.ConvGeometry(self.channels, spatial, self.param.num_output, *sizes, self.param.group)
+        if min(g.out_spatial, default=1) < 1:
+            raise self.error(
+                f"the kernel spans {times(g.extent)} and does not fit into {self.shown(bottom, 0)} "
+                f"with pad {times(g.pad)}",
+                "kernel_size",
+            )
+        return g, g.out_spatial
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape, axis = bottom[0].shape, self.channel_axis
@@ -80,23 +97,15 @@ class Convolution(Layer):
                 f"found {self.shown(bottom, 0)}",
                 "bottom",
             )
-        sizes = (self.kernel, self.stride, self.pad, self.dilation)
-        self.geometry = g = self.ops.ConvGeometry(
-            self.channels, shape[axis + 1 :], self.param.num_output, *sizes, self.param.group
-        )
-        if min(g.out_spatial, default=1) < 1:
-            raise self.error(
-                f"the kernel spans {times(g.extent)} and does not fit into {self.shown(bottom, 0)} "
-                f"with pad {times(g.pad)}",
-                "kernel_size",
-            )
+        self.geometry, sizes = self.place(bottom, shape[axis + 1 :])
+        outputs = self.param.num_output
         self.items = prod(shape[:axis])
         self.x_shape = (self.items, *shape[axis:])
-        self.y_shape = (self.items, g.num_output, *g.out_spatial)
-        self.y_ncs = (self.items, g.num_output, g.places)
+        self.y_shape = (self.items, outputs, *sizes)
+        self.y_ncs = (self.items, outputs, prod(sizes))
         for blob in top:
-            blob.reshape(*shape[:axis], g.num_output, *g.out_spatial)
-        self.workspace.reserve(self.ops.conv_scratch_size(g, self.items))
+            blob.reshape(*shape[:axis], outputs, *sizes)
+        self.workspace.reserve(self.ops.conv_scratch_size(self.geometry, self.items))
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         weights = self.blobs[0].data

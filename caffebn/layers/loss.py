@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import ClassVar
 
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, ncs
+from caffebn.proto import Message
 
-__all__ = ["LossLayer", "label_places", "normalizer"]
+__all__ = ["LossLayer", "items", "label_places", "normalization", "normalizer"]
 
 
 class LossLayer(Layer):
@@ -19,8 +21,8 @@ class LossLayer(Layer):
     for their gradient is an error.
     """
 
-    n_bottoms = 2
-    n_tops = 1
+    n_bottoms: ClassVar[int | tuple[int, int | None]] = 2
+    n_tops: ClassVar[int | tuple[int, int | None]] = 1
     default_loss_weight = 1.0
     n_differentiable: ClassVar[int] = 1
 
@@ -40,14 +42,8 @@ class LossLayer(Layer):
 
     def refuse_label_gradient(self, propagate_down: Sequence[bool]) -> None:
         """Raise when a gradient of a label is asked for."""
-        for i, wanted in enumerate(propagate_down):
-            if wanted and i >= self.n_differentiable:
-                raise self.error(
-                    f'the labels, "{self.spec.bottom[i]}", have no gradient: make them with layers that '
-                    "learn nothing, or write propagate_down: true propagate_down: false",
-                    "bottom",
-                    i,
-                )
+        for i in range(self.n_differentiable, len(propagate_down)):
+            self.refuse_gradient(propagate_down, i, "labels")
 
 
 def label_places(layer: Layer, bottom: Sequence[Blob], axis: int) -> tuple[int, int, int]:
@@ -68,6 +64,37 @@ def label_places(layer: Layer, bottom: Sequence[Blob], axis: int) -> tuple[int, 
             1,
         )
     return n, c, s
+
+
+def items(layer: Layer, bottom: Sequence[Blob]) -> tuple[int, int]:
+    """Return the number of items of bottom 0 and the number of values of each, for one label an item.
+
+    Raises
+    ------
+    NetError
+        Bottom 1 has not one label for each item.
+    """
+    n = bottom[0].shape[0]
+    if bottom[1].count != n:
+        raise layer.error(
+            f"expected one label for each of the {n} items of {layer.shown(bottom, 0)}, "
+            f"found {layer.shown(bottom, 1)}",
+            "bottom",
+            1,
+        )
+    return n, prod(bottom[0].shape[1:])
+
+
+def normalization(loss: Message, default: str) -> str:
+    """Return the mode that a LossParameter states, or `default`.
+
+    The old `normalize` counts only when `normalization` is absent: true is VALID, false is BATCH_SIZE.
+    """
+    if loss.has("normalization"):
+        return loss.normalization
+    if loss.has("normalize"):
+        return "VALID" if loss.normalize else "BATCH_SIZE"
+    return default
 
 
 def normalizer(mode: str, outer: int, inner: int, valid: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer, times
 
-__all__ = ["Pooling"]
+__all__ = ["Pooling", "pooled_sizes"]
 
 
 @layer("Pooling", "pooling_param")
@@ -101,7 +101,9 @@ class Pooling(Layer):
             raise self.error(f"needs exactly 4 axes (N, C, H, W), found {self.shown(bottom, 0)}", "bottom")
         if self.param.global_pooling:
             self.kernel = shape[2:]
-        pooled = tuple(map(self._pooled, shape[2:], self.kernel, self.stride, self.pad))
+        pooled = pooled_sizes(
+            shape[2:], self.kernel, self.stride, self.pad, floor=self.param.round_mode == "FLOOR"
+        )
         if min(pooled) < 1:
             raise self.error(
                 f"the kernel {times(self.kernel)} does not fit into {self.shown(bottom, 0)} "
@@ -112,12 +114,6 @@ class Pooling(Layer):
             blob.reshape(*shape[:2], *pooled)
         if self.param.pool == "MAX":
             self.index = self.scratch(top[0].shape, np.int32)
-
-    def _pooled(self, size: int, kernel: int, stride: int, pad: int) -> int:
-        room = size + 2 * pad - kernel
-        n = (room // stride if self.param.round_mode == "FLOOR" else -(-room // stride)) + 1
-        padded = self.pad != (0, 0)  # Caffe makes the test below for both directions when either has padding
-        return n - 1 if padded and (n - 1) * stride >= size + pad else n
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = bottom[0].data, top[0].data
@@ -136,3 +132,21 @@ class Pooling(Layer):
             self.ops.ave_pool_backward(dy, dx, self.kernel, self.stride, self.pad)
         else:
             self.ops.max_pool_backward(dy, self.index, dx)
+
+
+def pooled_sizes(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    floor: bool = False,
+) -> tuple[int, ...]:
+    """Return the number of windows along each direction, rounded up unless `floor`, by Caffe's rules."""
+    padded = any(pad)  # Caffe makes the test below for both directions when either has padding
+
+    def windows(size: int, kernel: int, stride: int, pad: int) -> int:
+        room = size + 2 * pad - kernel
+        n = (room // stride if floor else -(-room // stride)) + 1
+        return n - 1 if padded and (n - 1) * stride >= size + pad else n
+
+    return tuple(map(windows, sizes, kernel, stride, pad))

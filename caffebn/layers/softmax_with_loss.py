@@ -8,7 +8,7 @@ import numpy as np
 
 from caffebn.blob import Blob
 from caffebn.layers.base import layer
-from caffebn.layers.loss import LossLayer, label_places, normalizer
+from caffebn.layers.loss import LossLayer, label_places, normalization, normalizer
 
 __all__ = ["SoftmaxWithLoss"]
 
@@ -45,9 +45,7 @@ class SoftmaxWithLoss(LossLayer):
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         loss = self.spec.loss_param
         self.ignore = loss.ignore_label if loss.has("ignore_label") else None
-        self.normalization = loss.normalization
-        if loss.has("normalize") and not loss.has("normalization"):
-            self.normalization = "VALID" if loss.normalize else "BATCH_SIZE"
+        self.normalization = normalization(loss, "VALID")
         self.sums = self.scratch((2,), np.float64)  # of -log p, of the places not ignored
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -58,7 +56,8 @@ class SoftmaxWithLoss(LossLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         outer, _, inner = self.ncs
         self.ops.softmax(bottom[0].data.reshape(self.ncs), self.prob)
-        self.ops.softmax_loss(self.prob, bottom[1].data.reshape(-1), self.ignore, self.sums)
+        with self.naming_itself():
+            self.ops.softmax_loss(self.prob, bottom[1].data.reshape(-1), self.ignore, self.sums)
         self.z = normalizer(self.normalization, outer, inner, self.sums[1])
         top[0].data[...] = self.sums[0] / self.z
 

@@ -8,23 +8,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from caffebn import ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
+from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
-from caffebn.proto import Message, binary, text, upgrade
+from caffebn.proto import Message, binary, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
 
-__all__ = ["TEST", "TRAIN", "Net", "set_mode_cpu", "set_mode_gpu"]
+__all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
 TRAIN = 0
 """The phase of training, as pycaffe numbers it."""
@@ -47,10 +48,29 @@ def set_mode_gpu() -> None:
 
     Raises
     ------
-    CaffebnError
-        There is no GPU back end here; the message says why.
+    ArgumentError
+        There is no GPU back end.
     """
+    if "gpu" not in ops.BACKENDS:
+        raise _no_gpu("set_mode_gpu()")
     _set_mode("gpu")
+
+
+def set_device(device_id: int) -> NoReturn:
+    """Refuse: pycaffe chooses a GPU here, and there is no GPU back end.
+
+    Raises
+    ------
+    ArgumentError
+        Always; it says which calls to leave out.
+    """
+    raise _no_gpu(f"set_device({device_id})")
+
+
+def _no_gpu(call: str) -> ArgumentError:
+    return ArgumentError(
+        f"{call}: this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
+    )
 
 
 def _set_mode(device: str) -> None:
@@ -65,7 +85,7 @@ class Net:
     Parameters
     ----------
     model : path-like or Message
-        A .prototxt file, or a NetParameter.
+        A .prototxt file, which may have blocks, or a NetParameter.
     *args
         pycaffe's two ways of calling: ``Net(model, phase)`` and ``Net(model, weights, phase)``.
     phase : {TRAIN, TEST}
@@ -136,7 +156,7 @@ class Net:
                 raise FileError(
                     f"{source}: there is no such file; a net is made from the path of a .prototxt"
                 )
-            definition = text.read(model, "NetParameter", strict=strict)
+            definition = blocks.read(model, strict=strict)
         self.device = device or _default_device
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
@@ -160,6 +180,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
+        if definition.debug_info:
+            watch(self, self._propagate_down)
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)
@@ -167,7 +189,7 @@ class Net:
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
         """Make a net from prototxt text; options as for `Net`."""
-        return cls(text.parse(definition, "NetParameter"), phase, **options)
+        return cls(blocks.parse(definition), phase, **options)
 
     # -- making ------------------------------------------------------------------------------------
 
@@ -237,10 +259,11 @@ class Net:
 
     def _reshape_layer(self, i: int) -> None:
         bottoms, tops = self._bottoms[i], self._tops[i]
+        before = [top.shape for top in tops]
         self.layers[i].reshape(bottoms, tops)
         self._seen_shapes[i] = [b.shape for b in bottoms]
-        for top, weight in zip(tops, self._loss_weights[i], strict=True):
-            if weight:
+        for top, shape, weight in zip(tops, before, self._loss_weights[i], strict=True):
+            if weight and top.shape != shape:
                 top.diff[...] = weight
 
     def _name_things(self) -> None:
@@ -274,7 +297,20 @@ class Net:
         self._index = {name: i for i, name in enumerate(self._layer_names)}
 
     def _plan_memory(self) -> None:
-        """Prepare the copies of values that layers in place overwrite, and who reads them going backward."""
+        """Prepare the copies of values that layers in place overwrite, and who reads them going backward.
+
+        A layer in place also overwrites its top's gradient; where that is its weight in the loss, it has to be
+        put there before each backward pass.
+        """
+        self._weights_in_place: dict[int, list[tuple[Blob, float]]] = {}
+        for i, (bottoms, tops, weights) in enumerate(
+            zip(self._bottom_ids, self._top_ids, self._loss_weights, strict=True)
+        ):
+            in_place = [
+                (self._blob_list[b], w) for b, w in zip(tops, weights, strict=True) if w and b in bottoms
+            ]
+            if in_place:
+                self._weights_in_place[i] = in_place
         self._kept_before: dict[int, list[tuple[Blob, Blob]]] = {}
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
@@ -341,11 +377,12 @@ class Net:
             for call in before:
                 call(i)
             bottoms, tops = self._bottoms[i], self._tops[i]
-            if self._seen_shapes[i] != [b.shape for b in bottoms]:
+            layer = self.layers[i]
+            if layer.reshapes_each_pass or self._seen_shapes[i] != [b.shape for b in bottoms]:
                 self._reshape_layer(i)
             if i in self._kept_before:
                 self._keep(i)
-            self.layers[i].forward(bottoms, tops)
+            layer.forward(bottoms, tops)
             for call in after:
                 call(i)
 
@@ -402,6 +439,8 @@ class Net:
                 call(i)
             if self.need_backward[i]:
                 layer, down = self.layers[i], self._propagate_down[i]
+                for top, weight in self._weights_in_place.get(i, ()):
+                    top.diff[...] = weight
                 if layer.has_backward:
                     layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])
                 elif any(down):

@@ -151,6 +151,7 @@ def plan_kept(
     made_by: dict[Version, list[tuple[int, int]]] = {}
     read_by: dict[Version, list[tuple[int, int]]] = {}
     overwritten: dict[Version, tuple[int, int]] = {}  # version -> (layer, blob)
+    parameters: dict[int, Layer] = {}  # memory that is a parameter -> the layer that shows it as its top
 
     def check_fresh(blob: int, reader: str, where: Where | None) -> None:
         version = (memory[blob], version_of[blob])
@@ -170,13 +171,21 @@ def plan_kept(
         for j, blob in enumerate(top_ids[i]):
             if j < len(bottom_ids[i]) and bottom_ids[i][j] == blob:
                 mem = memory[blob]
+                if mem in parameters:
+                    raise layer.error(
+                        f'works in place on "{blob_names[blob]}", which is a parameter of layer '
+                        f'"{parameters[mem].name}" ({parameters[mem].type}): give it a top of its own',
+                        "top",
+                    )
                 overwritten[mem, current[mem]] = (i, blob)
                 current[mem] += 1
-            elif layer.shares_memory:
+            elif layer.shares_memory and bottom_ids[i]:
                 mem = memory[blob] = memory[bottom_ids[i][0]]
             else:
                 mem = memory[blob] = blob
                 current[mem] = 0
+                if layer.shares_memory:
+                    parameters[mem] = layer
             version_of[blob] = current[mem]
             made_by.setdefault((mem, current[mem]), []).append((i, j))
     for blob in output_ids:

@@ -7,6 +7,7 @@ parameters after the last one, and gradients after one backward pass.  Keys are 
 prototxt, phase, steps     the net, TRAIN or TEST, the number of forward passes
 rtol, atol                 tolerance, see `compare`
 in_<blob>[_t<k>]           value of an input, of all passes or of pass k
+file_<name>                bytes of a file that has to be there when the net is made
 memory_data, memory_label  what a MemoryData layer is given
 param_<layer>_<i>          a parameter before the first pass, param_after_... after the last
 out_<blob>[_t<k>]          a blob after the only pass, or after pass k
@@ -30,7 +31,7 @@ __all__ = ["FILES", "compare", "run"]
 FILES = sorted((Path(__file__).parents[1] / "golden" / "layers").glob("*.npz"))
 
 FACTS = {"format_version", "name", "note", "prototxt", "phase", "steps", "rtol", "atol"}
-PREFIXES = ("in", "out", "param_after", "param", "topdiff", "bottomdiff", "paramdiff")
+PREFIXES = ("file", "in", "out", "param_after", "param", "topdiff", "bottomdiff", "paramdiff")
 
 
 def compare(found: np.ndarray, recorded: np.ndarray, rtol: float, atol: float, what: str) -> None:
@@ -59,7 +60,7 @@ def compare(found: np.ndarray, recorded: np.ndarray, rtol: float, atol: float, w
 
 
 def run(path: Path, device: str, dtype: type = np.float32, scale: float = 1.0) -> None:
-    """Repeat the run of a file and compare.
+    """Repeat the run of a file and compare.  Files that the net reads are put into the current folder.
 
     Parameters
     ----------
@@ -83,6 +84,8 @@ def run(path: Path, device: str, dtype: type = np.float32, scale: float = 1.0) -
     tolerance = float(record["rtol"]) * scale, float(record["atol"]) * scale
     steps = int(record["steps"])
 
+    for name, content in arrays["file"].items():
+        Path(name).write_bytes(content.tobytes())
     net = Net.from_text(str(record["prototxt"]), str(record["phase"]), device=device, dtype=dtype)
     for name, value in arrays["param"].items():
         _put(_parameter(net, name), value)

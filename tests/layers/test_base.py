@@ -7,7 +7,7 @@ import pytest
 
 from caffebn import ops
 from caffebn.errors import NetError
-from caffebn.layers import LAYERS, Context, Layer, Workspace, create, layer, layer_type_list
+from caffebn.layers import LAYERS, Context, Layer, Workspace, create, layer_type_list, register
 from caffebn.layers.base import ncs, times
 from caffebn.proto import Message, text
 
@@ -37,8 +37,9 @@ def test_every_type_says_what_it_does(name):
 
 
 def test_a_type_is_registered_once():
-    with pytest.raises(NetError, match='layer type "BatchNorm" is registered already, by BatchNorm'):
-        layer("BatchNorm")(type("Other", (Layer,), {}))
+    said = r'layer type "BatchNorm" is registered already, by caffebn\.layers\.batch_norm\.BatchNorm'
+    with pytest.raises(NetError, match=said):
+        register("BatchNorm")(type("Other", (Layer,), {}))
     assert LAYERS["BatchNorm"].__name__ == "BatchNorm"
 
 
@@ -47,7 +48,7 @@ def test_an_unknown_type_is_refused_with_the_nearest_one():
         create(spec('name: "b" type: "BatchNormalization"'), context())
     message = caught.value.message
     assert message.startswith('layer "b": unknown layer type "BatchNormalization"; did you mean "BatchNorm"?')
-    assert "(known: Accuracy, BatchNorm, " in message
+    assert "(known: AbsVal, Accuracy, ArgMax, BNLL, BatchNorm, " in message
     assert caught.value.where.column == 11
 
 

@@ -14,13 +14,21 @@ from tests.layers.golden import FILES, compare, run
 STRICT = 0.1
 
 
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch):
+    """Work in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("device", ["cpu", "reference"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("empty_folder")
 def test_golden(path, device):
     run(path, device, scale=STRICT)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("empty_folder")
 def test_golden_in_double_precision(path):
     run(path, "reference", np.float64, scale=STRICT)
 

@@ -120,6 +120,11 @@ def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
             "var_out": m.out(C, dtype=DOUBLE),
         },
         "inv_std": lambda: {"var": m.positive(C, dtype=DOUBLE), "eps": 1e-5, "out": m.out(C, dtype=DOUBLE)},
+        "inv_deviation": lambda: {
+            "var": m.positive(C, dtype=DOUBLE),
+            "eps": 1e-3,
+            "out": m.out(C, dtype=DOUBLE),
+        },
         "stored_statistics": lambda: {
             "sum_mean": m.tensor(C),
             "sum_var": m.positive(C),
@@ -154,12 +159,43 @@ def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
             "shift": m.tensor(C, dtype=DOUBLE),
             "y": m.out(*shape),
         },
+        "prelu": lambda: {"x": m.tensor(*shape), "slope": m.tensor(C), "y": m.out(*shape)},
+        "prelu_backward": lambda: {
+            "x": m.tensor(*shape),
+            "dy": m.tensor(*shape),
+            "slope": m.tensor(C),
+            "dx": m.out(*shape),
+        },
     }
 
 
 def elementwise_calls(m: Make, *shape: int) -> dict[str, Callable[[], Call]]:
     """How to make one call of each op of the family elementwise."""
+
+    def forward(**numbers: float) -> Call:
+        return {"x": m.tensor(*shape), "y": m.out(*shape), **numbers}
+
+    def backward(**numbers: float) -> Call:
+        return {"x": m.tensor(*shape), "dy": m.tensor(*shape), "dx": m.out(*shape), **numbers}
+
+    linear = {"scale": 0.3, "shift": 2.5}
     return {
+        "elu": lambda: forward(alpha=0.7),
+        "elu_backward": lambda: {**backward(alpha=0.7), "y": m.tensor(*shape)},
+        "bnll": forward,
+        "bnll_backward": backward,
+        "swish": lambda: forward(beta=1.3),
+        "swish_backward": lambda: backward(beta=1.3),
+        "power": lambda: forward(power=1.7, **linear),
+        "power_backward": lambda: {**backward(power=1.7, **linear), "y": m.tensor(*shape)},
+        "exp": lambda: forward(inner=0.6, outer=1.5),
+        "log": lambda: forward(factor=0.4, **linear),
+        "log_backward": lambda: backward(factor=0.4, **linear),
+        "absolute": forward,
+        "sign": forward,
+        "threshold": lambda: forward(threshold=0.1),
+        "clip": lambda: forward(low=-0.6, high=0.3),
+        "clip_backward": lambda: backward(low=-0.6, high=0.3),
         "relu": lambda: {"x": m.tensor(*shape), "y": m.out(*shape), "slope": 0.1},
         "relu_backward": lambda: {
             "y": m.tensor(*shape),
@@ -289,6 +325,55 @@ def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
             "class_hits": m.out(C, dtype=DOUBLE),
             "class_counts": m.out(C, dtype=DOUBLE),
         },
+        "arg_max": lambda: {"x": m.integers(9, N, C, S), "index": m.out(N, 2, S), "value": m.out(N, 2, S)},
+    }
+
+
+def loss_calls(m: Make, N: int, C: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family loss."""
+
+    def scores(**arguments: object) -> Call:
+        return {"x": m.tensor(N, C), "label": m.integers(C, N), **arguments}
+
+    def probabilities(**arguments: object) -> Call:
+        return {"prob": m.positive(N, C), "label": m.integers(C, N), **arguments}
+
+    def places(**arguments: object) -> Call:
+        S = 3
+        return {
+            "prob": m.positive(N, C, S),
+            "label": m.integers(C, N * S),
+            "ignore": 1,
+            "matrix": m.tensor(C, C),
+            **arguments,
+        }
+
+    def targets(**arguments: object) -> Call:
+        return {"x": m.tensor(N, C), "target": m.integers(3, N, C), "ignore": 2, **arguments}
+
+    def pairs(**arguments: object) -> Call:
+        return {
+            "square": m.positive(N, dtype=DOUBLE),
+            "similar": m.integers(2, N),
+            "margin": 1.1,
+            "legacy": False,
+            **arguments,
+        }
+
+    return {
+        "sigmoid_cross_entropy": lambda: targets(out=m.out(2, dtype=DOUBLE)),
+        "sigmoid_cross_entropy_backward": lambda: targets(scale=0.3, dx=m.out(N, C)),
+        "infogain_loss": lambda: places(out=m.out(2, dtype=DOUBLE)),
+        "infogain_loss_backward": lambda: places(scale=0.3, dx=m.out(N, C, 3)),
+        "multinomial_loss": lambda: probabilities(out=m.out(1, dtype=DOUBLE)),
+        "multinomial_loss_backward": lambda: probabilities(scale=0.3, dx=m.out(N, C)),
+        "hinge_loss": lambda: scores(squared=True, out=m.out(1, dtype=DOUBLE)),
+        "hinge_loss_backward": lambda: scores(squared=False, scale=0.3, dx=m.out(N, C)),
+        "contrastive_loss": lambda: pairs(out=m.out(1, dtype=DOUBLE)),
+        "contrastive_loss_backward": lambda: {
+            "difference": m.tensor(N, C),
+            **pairs(scale=0.3, dx=m.out(N, C)),
+        },
     }
 
 
@@ -299,6 +384,31 @@ def copy_calls(m: Make, outer: int, columns: int) -> dict[str, Callable[[], Call
         "copy_into": lambda: {"src": m.tensor(outer, columns), "dst": m.tensor(outer, total), "offset": 2},
         "copy_from": lambda: {"src": m.tensor(outer, total), "offset": 2, "dst": m.out(outer, columns)},
         "add_from": lambda: {"src": m.tensor(outer, total), "offset": 2, "dst": m.tensor(outer, columns)},
+        "copy_block": lambda: {
+            "src": m.tensor(outer + 2, 3, total),
+            "offset": (1, 2, 3),
+            "dst": m.out(outer, 1, columns),
+        },
+        "paste_block": lambda: {
+            "src": m.tensor(outer, 1, columns),
+            "dst": m.tensor(outer + 2, 3, total),
+            "offset": (1, 2, 3),
+        },
+        "row_indices": lambda: {
+            "x": m.integers(outer, 5 * outer),
+            "limit": outer,
+            "index": m.out(5 * outer, dtype=INDEX),
+        },
+        "gather_rows": lambda: {
+            "src": m.tensor(outer, columns),
+            "index": m.integers(outer, 2 * outer, dtype=INDEX),
+            "dst": m.out(2 * outer, columns),
+        },
+        "scatter_add_rows": lambda: {
+            "src": m.tensor(3 * outer, columns),
+            "index": m.integers(outer, 3 * outer, dtype=INDEX),
+            "dst": m.tensor(outer, columns),
+        },
     }
 
 
@@ -336,6 +446,7 @@ FAMILIES = {
     "pool": pool_calls,
     "lrn": lrn_calls,
     "softmax": softmax_calls,
+    "loss": loss_calls,
     "copy": copy_calls,
     "update": update_calls,
 }
@@ -346,11 +457,30 @@ OUTPUTS = {
     "channel_dot": ["out"],
     "moments": ["mean_out", "var_out"],
     "inv_std": ["out"],
+    "inv_deviation": ["out"],
     "stored_statistics": ["mean_out", "var_out"],
     "update_statistics": ["sum_mean", "sum_var", "factor"],
     "normalize": ["y"],
     "normalize_backward": ["dx"],
     "affine": ["y"],
+    "prelu": ["y"],
+    "prelu_backward": ["dx"],
+    "elu": ["y"],
+    "elu_backward": ["dx"],
+    "bnll": ["y"],
+    "bnll_backward": ["dx"],
+    "swish": ["y"],
+    "swish_backward": ["dx"],
+    "power": ["y"],
+    "power_backward": ["dx"],
+    "exp": ["y"],
+    "log": ["y"],
+    "log_backward": ["dx"],
+    "absolute": ["y"],
+    "sign": ["y"],
+    "threshold": ["y"],
+    "clip": ["y"],
+    "clip_backward": ["dx"],
     "relu": ["y"],
     "relu_backward": ["dx"],
     "sigmoid": ["y"],
@@ -380,6 +510,17 @@ OUTPUTS = {
     "softmax_loss": ["out"],
     "softmax_loss_backward": ["dx"],
     "accuracy": ["out", "class_hits", "class_counts"],
+    "arg_max": ["index", "value"],
+    "sigmoid_cross_entropy": ["out"],
+    "sigmoid_cross_entropy_backward": ["dx"],
+    "infogain_loss": ["out"],
+    "infogain_loss_backward": ["dx"],
+    "multinomial_loss": ["out"],
+    "multinomial_loss_backward": ["dx"],
+    "hinge_loss": ["out"],
+    "hinge_loss_backward": ["dx"],
+    "contrastive_loss": ["out"],
+    "contrastive_loss_backward": ["dx"],
     "copy_into": ["dst"],
     "copy_from": ["dst"],
     "add_from": ["dst"],
@@ -391,6 +532,11 @@ OUTPUTS = {
     "update_adadelta": ["w", "dw", "h", "u"],
     "update_adam": ["w", "dw", "m", "v"],
     "update_nadam": ["w", "dw", "m", "v"],
+    "copy_block": ["dst"],
+    "paste_block": ["dst"],
+    "row_indices": ["index"],
+    "gather_rows": ["dst"],
+    "scatter_add_rows": ["dst"],
 }
 
 #: Every op that the families above hold.
@@ -403,6 +549,7 @@ LARGE = {
     "pool": [(2, 3, 13, 19)],
     "lrn": [(2, 7, 9, 70)],
     "softmax": [(3, 6, 50)],
+    "loss": [(700, 9)],
     "copy": [(3, 20000)],
     "update": [(40001,)],
 }

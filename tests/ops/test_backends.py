@@ -17,20 +17,33 @@ from caffebn.ops import level
 
 # Ops whose results are rounded once, or computed step by step in the tensors' dtype, on every back end
 EXACT = {
-    "inv_std", "stored_statistics", "update_statistics", "normalize", "affine",
+    "inv_std", "inv_deviation", "stored_statistics", "update_statistics", "normalize", "affine", "prelu",
+    "prelu_backward", "elu_backward", "absolute", "sign", "threshold", "clip", "clip_backward",
+    "power_backward", "log_backward",
     "relu", "relu_backward", "sigmoid_backward", "tanh_backward", "dropout", "scale_copy", "axpy",
     "weighted_sum", "multiply", "product_gradient", "maximum", "maximum_update", "select_gradient", "fill",
-    "max_pool", "softmax_loss_backward", "accuracy", "copy_into", "copy_from", "add_from",
     "update_sgd", "update_nesterov", "update_adagrad", "update_rmsprop", "update_adadelta", "update_adam",
     "update_nadam",
+    "max_pool", "softmax_loss_backward", "accuracy", "arg_max", "contrastive_loss_backward",
+    "multinomial_loss_backward", "hinge_loss_backward",
+    "copy_into", "copy_from", "add_from", "copy_block", "paste_block", "row_indices", "gather_rows",
+    "scatter_add_rows",
 }  # fmt: skip
 
 # Which output may be which input
 IN_PLACE = [
     ("inv_std", "out", "var"),
+    ("inv_deviation", "out", "var"),
     ("normalize", "y", "x"),
     ("normalize_backward", "dx", "dy"),
     ("affine", "y", "x"),
+    ("prelu", "y", "x"),
+    ("prelu_backward", "dx", "dy"),
+    *[
+        (op, "y", "x")
+        for op in ("elu", "bnll", "swish", "power", "exp", "log", "absolute", "sign", "threshold", "clip")
+    ],
+    *[(f"{op}_backward", "dx", "dy") for op in ("elu", "bnll", "swish", "power", "log", "clip")],
     ("relu", "y", "x"),
     ("relu_backward", "dx", "dy"),
     ("sigmoid", "y", "x"),
@@ -50,6 +63,10 @@ IN_PLACE = [
     ("softmax", "y", "x"),
     ("softmax_backward", "dx", "dy"),
     ("softmax_loss_backward", "dx", "prob"),
+    ("sigmoid_cross_entropy_backward", "dx", "x"),
+    ("infogain_loss_backward", "dx", "prob"),
+    ("hinge_loss_backward", "dx", "x"),
+    ("contrastive_loss_backward", "dx", "difference"),
 ]
 
 SHAPES = {
@@ -61,6 +78,7 @@ SHAPES = {
     "pool": [(2, 3, 5, 6), (1, 1, 1, 1), (2, 2, 6, 33), (0, 3, 4, 4), (2, 0, 4, 4)],
     "lrn": [(2, 7, 4, 5), (1, 1, 1, 1), (1, 3, 2, 600), (2, 4, 20, 30), (0, 3, 4, 4), (2, 3, 0, 4)],
     "softmax": [(2, 3, 4), (60, 10, 1), (1, 4, 1), (2, 3, 100), (0, 3, 4), (2, 3, 0)],
+    "loss": [(4, 3), (1, 2), (0, 4), (1100, 5)],
     "copy": [(2, 3), (1, 40000), (0, 3), (3, 0)],
     "update": [(0,), (1,), (7,), (8192,), (8193,), (30000,)],
 }
@@ -83,7 +101,7 @@ def signature(function) -> list[tuple[str, object, object]]:
 
 def test_files_functions_and_signatures_are_the_same():
     reference, cpu = modules("reference"), modules("cpu")
-    assert {"channel", "elementwise", "pool", "lrn", "softmax", "copy", "gemm", "conv"} <= reference.keys()
+    assert {"channel", "elementwise", "pool", "loss", "im2col", "gemm", "conv"} <= reference.keys()
     for family, module in reference.items():
         assert cpu[family].__all__ == module.__all__, family
         assert [n for n in vars(module) if inspect.isfunction(vars(module)[n]) and n in module.__all__]

@@ -133,6 +133,25 @@ def test_inv_std(ops):
     np.testing.assert_array_equal(out, [1, 0.5, 0.25])
 
 
+def test_inv_deviation(ops):
+    out = np.empty(3)
+    ops.inv_deviation(np.array([4, 0.25, 0]), 0.5, out)
+    np.testing.assert_array_equal(out, [0.4, 1, 2])
+    ops.inv_deviation(np.zeros(3), 0, out)
+    np.testing.assert_array_equal(out, np.inf)
+
+
+def test_prelu(ops, dtype):
+    x = np.array([[[-2, 3], [-2, 0]], [[0, -1], [np.nan, 5]]], dtype)
+    slope, out = np.array([0.5, -1], dtype), np.empty_like(x)
+    ops.prelu(x, slope, out)
+    np.testing.assert_array_equal(out, [[[-1, 3], [2, 0]], [[0, -0.5], [np.nan, 5]]])
+    ops.prelu_backward(x, np.full_like(x, 4), slope, out)
+    np.testing.assert_array_equal(
+        out, [[[2, 4], [-4, -4]], [[2, 2], [-4, 4]]], "0 belongs to the negative side"
+    )
+
+
 def test_stored_statistics(ops, dtype):
     mean, var = np.empty(2), np.empty(2)
     sums = np.array([10, -4], dtype), np.array([6, 2], dtype)

@@ -63,6 +63,123 @@ def test_gradients(ops, name):
     np.testing.assert_allclose(dx, numeric * dy, rtol=1e-6, atol=1e-9)
 
 
+def tolerance(dtype):
+    return {"rtol": 1e-6, "atol": 1e-7} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-14}
+
+
+def test_elu(ops, dtype):
+    x, dy = np.array([-np.inf, -np.log(2), -1e-6, 0, 3, np.nan], dtype), np.full(6, 4, dtype)
+    y = filled(ops.elu, x, like=x, alpha=0.5)
+    np.testing.assert_allclose(y, [-0.5, -0.25, np.expm1(-1e-6) / 2, 0, 3, np.nan], **tolerance(dtype))
+    dx = filled(ops.elu_backward, x, y, dy, like=x, alpha=0.5)
+    np.testing.assert_allclose(dx, [0, 1, 2, 2, 4, np.nan], rtol=2e-6)
+    from_output = filled(ops.elu_backward, y, y, dy, like=x, alpha=0.5)
+    np.testing.assert_array_equal(from_output, dx)
+
+
+def test_bnll(ops, dtype):
+    x = np.array([-1000, -np.log(3), 0, np.log(3), 60, 1000, np.nan], dtype)
+    y = filled(ops.bnll, x, like=x)
+    np.testing.assert_allclose(
+        y, [0, np.log(4 / 3), np.log(2), np.log(4), 60, 1000, np.nan], **tolerance(dtype)
+    )
+    dx = filled(ops.bnll_backward, x, np.full(7, 2, dtype), like=x)
+    np.testing.assert_allclose(dx, [0, 0.5, 1, 1.5, 2, 2, np.nan], **tolerance(dtype))
+
+
+def test_swish(ops, dtype):
+    x = np.array([-1000, -np.log(3), 0, np.log(3), 1000], dtype)
+    y = filled(ops.swish, x, like=x, beta=1)
+    np.testing.assert_allclose(y, [0, -np.log(3) / 4, 0, np.log(3) * 0.75, 1000], **tolerance(dtype))
+    dx = filled(ops.swish_backward, x, np.ones(5, dtype), like=x, beta=1)
+    bend = np.log(3) * 3 / 16  # x s (1 - s)
+    np.testing.assert_allclose(dx, [0, 0.25 - bend, 0.5, 0.75 + bend, 1], **tolerance(dtype))
+    np.testing.assert_allclose(
+        filled(ops.swish, x / 2, like=x, beta=2), y / 2, **tolerance(dtype), err_msg="beta scales x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("power", "y", "slope"),
+    [
+        (1, [5, 2, -1], [-3, -3, -3]),
+        (2, [25, 4, 1], [-30, -12, 6]),
+        (3, [125, 8, -1], [-225, -36, -9]),
+        (-1, [0.2, 0.5, -1], [0.12, 0.75, 3]),
+        (0.5, [5**0.5, 2**0.5, np.nan], [-1.5 / 5**0.5, -1.5 / 2**0.5, np.nan]),
+    ],
+)
+def test_power(ops, dtype, power, y, slope):
+    numbers = {"power": power, "scale": -3, "shift": 2}
+    x = np.array([-1, 0, 1], dtype)
+    found = filled(ops.power, x, like=x, **numbers)
+    np.testing.assert_allclose(found, y, **tolerance(dtype))
+    dx = filled(ops.power_backward, x, found, np.full(3, 2, dtype), like=x, **numbers)
+    np.testing.assert_allclose(dx, 2 * np.array(slope), **tolerance(dtype))
+
+
+def test_power_gradient_is_nan_where_the_base_is_0(ops, dtype):
+    x = np.zeros(1, dtype)
+    numbers = {"scale": 1, "shift": 0}
+    for power, expected in ((3, np.nan), (2, 0), (1, 1)):
+        y = filled(ops.power, x, like=x, power=power, **numbers)
+        dx = filled(ops.power_backward, x, y, np.ones(1, dtype), like=x, power=power, **numbers)
+        np.testing.assert_array_equal(dx, expected)
+
+
+def test_exp_and_log(ops, dtype):
+    x = np.array([-1, 0, 2], dtype)
+    np.testing.assert_allclose(
+        filled(ops.exp, x, like=x, inner=np.log(2), outer=3), [1.5, 3, 12], **tolerance(dtype)
+    )
+    numbers = {"scale": 2, "shift": 3, "factor": 1 / np.log(7)}
+    np.testing.assert_allclose(
+        filled(ops.log, x, like=x, **numbers), [0, np.log(3) / np.log(7), 1], **tolerance(dtype)
+    )
+    np.testing.assert_allclose(
+        filled(ops.log_backward, x, np.full(3, np.log(7), dtype), like=x, **numbers),
+        [2, 2 / 3, 2 / 7],
+        **tolerance(dtype),
+    )
+    beyond = np.array([-2, -1.5], dtype)
+    np.testing.assert_array_equal(filled(ops.log, beyond, like=beyond, **numbers), [np.nan, -np.inf])
+
+
+def test_absolute_sign_and_threshold(ops, dtype):
+    x = np.array([-2, -0.0, 0, 0.5, np.inf, np.nan], dtype)
+    np.testing.assert_array_equal(filled(ops.absolute, x, like=x), [2, 0, 0, 0.5, np.inf, np.nan])
+    np.testing.assert_array_equal(filled(ops.sign, x, like=x), [-1, 0, 0, 1, 1, 0])
+    np.testing.assert_array_equal(filled(ops.threshold, x, like=x, threshold=0.5), [0, 0, 0, 0, 1, 0])
+    np.testing.assert_array_equal(filled(ops.threshold, x, like=x, threshold=0), [0, 0, 0, 1, 1, 0])
+
+
+def test_clip(ops, dtype):
+    x, dy = np.array([-3, -1, 0, 2, 5, np.nan], dtype), np.full(6, 4, dtype)
+    np.testing.assert_array_equal(filled(ops.clip, x, like=x, low=-1, high=2), [-1, -1, 0, 2, 2, np.nan])
+    np.testing.assert_array_equal(
+        filled(ops.clip_backward, x, dy, like=x, low=-1, high=2), [0, 4, 4, 4, 0, 0], "bounds pass"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "reads_y"),
+    [
+        ("elu", {"alpha": 0.7}, True),
+        ("bnll", {}, False),
+        ("swish", {"beta": 1.7}, False),
+        ("power", {"power": 2.5, "scale": 0.4, "shift": 3}, True),
+        ("log", {"scale": 0.4, "shift": 3, "factor": 0.3}, False),
+    ],
+)
+def test_gradients_are_those_of_the_maps(ops, name, numbers, reads_y):
+    x, h = np.linspace(-3, 3, 14), 1e-6
+    y = filled(getattr(ops, name), x, like=x, **numbers)
+    inputs = (x, y) if reads_y else (x,)
+    dx = filled(getattr(ops, f"{name}_backward"), *inputs, np.cos(x), like=x, **numbers)
+    ahead, behind = (filled(getattr(ops, name), x + s * h, like=x, **numbers) for s in (1, -1))
+    np.testing.assert_allclose(dx, (ahead - behind) / (2 * h) * np.cos(x), rtol=1e-6, atol=1e-9)
+
+
 def test_dropout(ops, dtype):
     x, mask = np.array([1, 2, 3, 4], dtype), np.array([1, 0, 0, 1], np.uint8)
     np.testing.assert_array_equal(filled(ops.dropout, x, mask, 2.0, like=x), [2, 0, 0, 8])

@@ -176,6 +176,47 @@ def test_a_label_that_is_no_class(ops, dtype, bad, said, ignore):
         )
 
 
+def largest(ops, x, top_k):
+    index, value = (np.full((len(x), top_k, x.shape[2]), np.nan, x.dtype) for _ in range(2))
+    ops.arg_max(x, index, value)
+    return index, value
+
+
+def test_arg_max_prefers_the_larger_index_on_ties(ops, dtype):
+    x = np.array([3, 7, 3, 7, 1], dtype).reshape(1, 5, 1)
+    index, value = largest(ops, x, 5)
+    assert index.ravel().tolist() == [3, 1, 2, 0, 4]
+    assert value.ravel().tolist() == [7, 7, 3, 3, 1]
+
+
+def test_arg_max_gives_what_is_asked_for(ops, dtype):
+    x = np.array([[[1, 9], [4, 2]]], dtype)
+    index, value = largest(ops, x, 1)
+    assert (index.tolist(), value.tolist()) == ([[[1, 0]]], [[[4, 9]]])
+    for index, value in ((np.zeros((1, 1, 2), dtype), None), (None, np.zeros((1, 1, 2), dtype))):
+        ops.arg_max(x, index, value)
+        assert (index if value is None else value).tolist() == ([[[1, 0]]] if value is None else [[[4, 9]]])
+
+
+def test_arg_max_survives_what_is_not_a_number(ops, dtype):
+    x = np.array([1, np.nan, 3, np.nan], dtype).reshape(1, 4, 1)
+    assert largest(ops, x, 4)[0].ravel().tolist() == [3, 1, 2, 0]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 8), st.integers(0, 4)),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_the_largest_scores_of_any_shape(shape, share, seed):
+    x = np.random.default_rng(seed).integers(0, 5, shape).astype(np.float32)
+    top_k = 1 + round(share * (shape[1] - 1))
+    found, expected = largest(CPU, x, top_k), largest(REFERENCE, x, top_k)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found[1], -np.sort(-x, axis=1)[:, :top_k])
+
+
 def test_messages():
     x, out = np.ones((2, 3, 4), np.float32), np.empty(2)
     with pytest.raises(ArgumentError, match=r"^accuracy: top_k must be 1 or more; found 0$"):
@@ -185,3 +226,7 @@ def test_messages():
         match=r"^softmax_loss: label must be a C-contiguous float32 array of shape \(8,\); found int64 array of shape",
     ):
         CPU.softmax_loss(x, np.zeros(8, np.int64), None, out)
+    for room in (0, 4):
+        with pytest.raises(ArgumentError) as e:
+            CPU.arg_max(x, np.ones((2, room, 4), np.float32), None)
+        assert str(e.value) == f"arg_max: expected room for 1 to 3 of the scores, found {room}"

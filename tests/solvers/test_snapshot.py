@@ -369,7 +369,10 @@ def test_a_state_that_was_cut():
         (lambda d: d | {"random": None}, "values of the wrong kind"),
         (lambda d: d | {"layers": [{"data": 5}]}, "values of the wrong kind"),
         (lambda d: d | {"layers": [5]}, "values of the wrong kind"),
-        (lambda d: d | {"random": {"bit_generator": "x"}}, "solverstate.*: not a state of the random generator"),
+        (
+            lambda d: d | {"random": {"bit_generator": "x"}},
+            "solverstate.*: not a state of the random generator",
+        ),
     ],
 )
 @pytest.mark.parametrize("form", FORMATS)

@@ -13,10 +13,13 @@ __all__ = [
     "affine",
     "channel_dot",
     "channel_sum",
+    "inv_deviation",
     "inv_std",
     "moments",
     "normalize",
     "normalize_backward",
+    "prelu",
+    "prelu_backward",
     "stored_statistics",
     "update_statistics",
 ]
@@ -31,6 +34,8 @@ _update_statistics = by_dtype(_kernel.update_statistics)
 _normalize = by_dtype(_kernel.normalize)
 _normalize_backward = by_dtype(_kernel.normalize_backward)
 _affine = by_dtype(_kernel.affine)
+_prelu = by_dtype(_kernel.prelu)
+_prelu_backward = by_dtype(_kernel.prelu_backward)
 
 
 def channel_sum(x: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
@@ -67,6 +72,13 @@ def inv_std(var: np.ndarray, eps: float, out: np.ndarray) -> None:
     check("inv_std", var, "var", None, DOUBLE)
     check("inv_std", out, "out", var.shape, DOUBLE, writable=True)
     _kernel.inv_std(var, eps, out)
+
+
+def inv_deviation(var: np.ndarray, eps: float, out: np.ndarray) -> None:
+    """Compute the inverse of the standard deviation and a constant; see the reference op."""
+    check("inv_deviation", var, "var", None, DOUBLE)
+    check("inv_deviation", out, "out", var.shape, DOUBLE, writable=True)
+    _kernel.inv_deviation(var, eps, out)
 
 
 def stored_statistics(
@@ -131,6 +143,25 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, y:
         shift = shift.astype(x.dtype, copy=False)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
     _affine[x.itemsize](x, scale, shift, y, work, threads.for_work(x.size))
+
+
+def prelu(x: np.ndarray, slope: np.ndarray, y: np.ndarray) -> None:
+    """Rectify with a slope for each channel; see the reference op."""
+    check_tensor("prelu", x, "x", 3)
+    check("prelu", slope, "slope", x.shape[1:2], x.dtype)
+    check("prelu", y, "y", x.shape, x.dtype, writable=True)
+    work = scratch(_scratch_size(*x.shape), DOUBLE)
+    _prelu[x.itemsize](x, slope, y, work, threads.for_work(x.size))
+
+
+def prelu_backward(x: np.ndarray, dy: np.ndarray, slope: np.ndarray, dx: np.ndarray) -> None:
+    """Compute the gradient of `prelu`; see the reference op."""
+    check_tensor("prelu_backward", x, "x", 3)
+    check("prelu_backward", dy, "dy", x.shape, x.dtype)
+    check("prelu_backward", slope, "slope", x.shape[1:2], x.dtype)
+    check("prelu_backward", dx, "dx", x.shape, x.dtype, writable=True)
+    work = scratch(_scratch_size(*x.shape), DOUBLE)
+    _prelu_backward[x.itemsize](x, dy, slope, dx, work, threads.for_work(x.size))
 
 
 def _check_float_vector(

@@ -1,4 +1,4 @@
-"""Softmax, its loss, and accuracy; see ops/reference/softmax.py for what is computed."""
+"""Softmax, its loss, accuracy, and the largest scores; see ops/reference/softmax.py for what is computed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import numpy as np
 from caffebn.errors import ArgumentError
 from caffebn.ops import threads
 from caffebn.ops.cpu.checks import DOUBLE, by_dtype, check, check_tensor
+from caffebn.ops.cpu.labels import check_labels
 from caffebn.ops.cpu.scratch import scratch
-from caffebn.ops.labels import bad_label
 from caffebn.ops.level import kernels
 
-__all__ = ["accuracy", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
+__all__ = ["accuracy", "arg_max", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
 
 _kernel = kernels("softmax")
-_first_bad_label = by_dtype(_kernel.first_bad_label)
 _softmax = by_dtype(_kernel.softmax)
 _softmax_backward = by_dtype(_kernel.softmax_backward)
 _softmax_loss = by_dtype(_kernel.softmax_loss)
 _softmax_loss_backward = by_dtype(_kernel.softmax_loss_backward)
 _accuracy = by_dtype(_kernel.accuracy)
+_arg_max = by_dtype(_kernel.arg_max)
 
 # An exponential takes about as long as reading so many elements
 _TRANSCENDENTAL = 16
@@ -44,7 +44,7 @@ def softmax_loss(prob: np.ndarray, label: np.ndarray, ignore: int | None, out: n
     """Sum the losses of all places; see the reference op."""
     check_tensor("softmax_loss", prob, "prob", 3)
     check("softmax_loss", out, "out", (2,), DOUBLE, writable=True)
-    has_ignore, ignored = _check_labels("softmax_loss", prob, label, ignore)
+    has_ignore, ignored = check_labels("softmax_loss", prob, label, ignore)
     work = scratch(label.size, DOUBLE)
     n_threads = threads.for_work(label.size * _TRANSCENDENTAL)
     _softmax_loss[prob.itemsize](prob, label, has_ignore, ignored, out, work, n_threads)
@@ -56,7 +56,7 @@ def softmax_loss_backward(
     """Compute the gradient of the loss by the scores; see the reference op."""
     check_tensor("softmax_loss_backward", prob, "prob", 3)
     check("softmax_loss_backward", dx, "dx", prob.shape, prob.dtype, writable=True)
-    has_ignore, ignored = _check_labels("softmax_loss_backward", prob, label, ignore)
+    has_ignore, ignored = check_labels("softmax_loss_backward", prob, label, ignore)
     n_threads = threads.for_work(prob.size)
     _softmax_loss_backward[prob.itemsize](prob, label, has_ignore, ignored, scale, dx, n_threads)
 
@@ -79,7 +79,7 @@ def accuracy(
         check("accuracy", class_counts, "class_counts", x.shape[1:2], DOUBLE, writable=True)
     if top_k < 1:
         raise ArgumentError(f"accuracy: top_k must be 1 or more; found {top_k}")
-    has_ignore, ignored = _check_labels("accuracy", x, label, ignore)
+    has_ignore, ignored = check_labels("accuracy", x, label, ignore)
     work = scratch(label.size, DOUBLE)
     n_threads = threads.for_work(x.size)
     _accuracy[x.itemsize](
@@ -87,12 +87,14 @@ def accuracy(
     )
 
 
-def _check_labels(op: str, x: np.ndarray, label: np.ndarray, ignore: int | None) -> tuple[bool, int]:
-    """Check that every label is a class or the ignored one, and return whether there is one, and which."""
-    check(op, label, "label", (x.shape[0] * x.shape[2],), x.dtype)
-    has_ignore, ignored = ignore is not None, ignore or 0
-    classes = x.shape[1]
-    place = _first_bad_label[x.itemsize](label, classes, has_ignore, ignored)
-    if place >= 0:
-        raise bad_label(op, label[place], place, classes)
-    return has_ignore, ignored
+def arg_max(x: np.ndarray, index: np.ndarray | None, value: np.ndarray | None) -> None:
+    """Find the largest scores; see the reference op."""
+    check_tensor("arg_max", x, "x", 3)
+    (n, classes, places), top_k = x.shape, 0
+    for name, out in (("index", index), ("value", value)):
+        if out is not None:
+            top_k = top_k or (out.shape[1] if isinstance(out, np.ndarray) and out.ndim == 3 else 1)
+            check("arg_max", out, name, (n, top_k, places), x.dtype, writable=True)
+    if not 1 <= top_k <= classes:
+        raise ArgumentError(f"arg_max: expected room for 1 to {classes} of the scores, found {top_k}")
+    _arg_max[x.itemsize](x, top_k, index, value, threads.for_work(x.size * top_k))

@@ -1,4 +1,4 @@
-"""Sums and maps per channel: BatchNorm, Scale and Bias.
+"""Sums and maps per channel: BatchNorm, Scale, Bias, MVN and PReLU.
 
 x is (N, C, S): images, channels, places.  Vectors have one element per channel.
 """
@@ -11,10 +11,13 @@ __all__ = [
     "affine",
     "channel_dot",
     "channel_sum",
+    "inv_deviation",
     "inv_std",
     "moments",
     "normalize",
     "normalize_backward",
+    "prelu",
+    "prelu_backward",
     "stored_statistics",
     "update_statistics",
 ]
@@ -77,6 +80,20 @@ def inv_std(var: np.ndarray, eps: float, out: np.ndarray) -> None:
         Filled; may be `var`.
     """
     np.divide(1, np.sqrt(var + eps), out=out)
+
+
+def inv_deviation(var: np.ndarray, eps: float, out: np.ndarray) -> None:
+    """Inverse of the standard deviation and a constant, ``out = 1 / (sqrt(var) + eps)``.
+
+    Parameters
+    ----------
+    var : ndarray, shape (C,), float64
+    eps : float
+    out : ndarray, shape (C,), float64
+        Filled; may be `var`.
+    """
+    with np.errstate(divide="ignore"):
+        np.divide(1, np.sqrt(var) + eps, out=out)
 
 
 def stored_statistics(
@@ -188,3 +205,31 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, y:
         y *= scale.astype(x.dtype)[:, None]
     if shift is not None:
         y += shift.astype(x.dtype)[:, None]
+
+
+def prelu(x: np.ndarray, slope: np.ndarray, y: np.ndarray) -> None:
+    """Rectifier with a slope for each channel: ``y = x`` where x is positive, else ``x * slope[c]``.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, S)
+    slope : ndarray, shape (C,), dtype of x
+    y : ndarray, shape (N, C, S)
+        Filled; may be `x`.
+    """
+    y[...] = np.where(x > 0, x, x * slope[:, None])
+
+
+def prelu_backward(x: np.ndarray, dy: np.ndarray, slope: np.ndarray, dx: np.ndarray) -> None:
+    """Gradient of `prelu` by x, ``dx = dy`` where x is positive, else ``dy * slope[c]``.
+
+    That by the slope is the `channel_dot` of dy with x limited to at most 0.
+
+    Parameters
+    ----------
+    x, dy : ndarray, shape (N, C, S)
+    slope : ndarray, shape (C,), dtype of x
+    dx : ndarray, shape (N, C, S)
+        Filled; may be `dy`.
+    """
+    dx[...] = np.where(x > 0, dy, dy * slope[:, None])

@@ -51,7 +51,7 @@ def conv_forward(
     g = geometry
     frame = _framed(x, g)
     total = np.zeros((len(x), g.group, g.num_output // g.group, *g.out_spatial))
-    for k, window in _windows(g):
+    for k, window in windows(g):
         total += np.einsum("ngc...,goc->ngo...", frame[window], _weights(w, g)[k])
     if bias is not None:
         total += bias.reshape(1, g.group, -1, *(1,) * len(g.spatial))
@@ -78,7 +78,7 @@ def conv_backward_data(
     g = geometry
     frame = np.zeros((len(dx), g.group, g.channels // g.group, *g.framed))
     grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
-    for k, window in _windows(g):
+    for k, window in windows(g):
         frame[window] += np.einsum("ngo...,goc->ngc...", grouped, _weights(w, g)[k])
     inside = (slice(p, p + n) for p, n in zip(g.pad, g.spatial, strict=True))
     dx[...] = frame[(slice(None),) * 3 + tuple(inside)].reshape(dx.shape)
@@ -105,7 +105,7 @@ def conv_backward_weight(
     frame = _framed(x, g)
     grouped = dy.reshape(len(dy), g.group, g.num_output // g.group, *g.out_spatial)
     total = np.zeros((g.kernel_count, g.group, g.num_output // g.group, g.channels // g.group))
-    for k, window in _windows(g):
+    for k, window in windows(g):
         total[k] = np.einsum(
             "ngop,ngcp->goc", *(_flat(v.astype(np.float64)) for v in (grouped, frame[window]))
         )
@@ -130,7 +130,7 @@ def _flat(v: np.ndarray) -> np.ndarray:
     return v.reshape(*v.shape[:3], prod(v.shape[3:]))
 
 
-def _windows(g: ConvGeometry) -> Iterator[tuple[int, tuple]]:
+def windows(g: ConvGeometry) -> Iterator[tuple[int, tuple]]:
     """Each kernel position with the part of the frame that it meets."""
     for k, index in enumerate(np.ndindex(g.kernel)):
         yield (

@@ -1,4 +1,4 @@
-"""Softmax, its loss, and accuracy.
+"""Softmax, its loss, accuracy, and the largest scores.
 
 Scores x are (N, C, S): one item at each of N * S places, with C classes.  Labels are (N * S,), in the dtype
 of the scores as everything in Caffe is, and are cut to integers.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffebn.ops.labels import bad_label
+from caffebn.ops.labels import places_of_labels
 
-__all__ = ["accuracy", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
+__all__ = ["accuracy", "arg_max", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
 
 # The smallest normal float32: probabilities below count as that in the loss, in either precision.
 FLOOR = float(np.finfo(np.float32).tiny)
@@ -60,7 +60,7 @@ def softmax_loss(prob: np.ndarray, label: np.ndarray, ignore: int | None, out: n
     ArgumentError
         When a label is no class and not to be ignored.
     """
-    n, c, s, counted = _places("softmax_loss", prob, label, ignore)
+    n, c, s, counted = places_of_labels("softmax_loss", prob, label, ignore)
     p = prob[n, c, s][counted].astype(np.float64)
     out[...] = -np.log(np.maximum(p, FLOOR)).sum(), counted.sum()
 
@@ -87,7 +87,7 @@ def softmax_loss_backward(
     ArgumentError
         When a label is no class and not to be ignored.
     """
-    n, c, s, counted = _places("softmax_loss_backward", prob, label, ignore)
+    n, c, s, counted = places_of_labels("softmax_loss_backward", prob, label, ignore)
     dx[...] = prob
     dx[n[counted], c[counted], s[counted]] -= 1
     dx *= dx.dtype.type(scale)
@@ -126,7 +126,7 @@ def accuracy(
     ArgumentError
         When a label is no class and not to be ignored.
     """
-    n, c, s, counted = _places("accuracy", x, label, ignore)
+    n, c, s, counted = places_of_labels("accuracy", x, label, ignore)
     at_least = x[n, :, s] >= x[n, c, s][:, None]
     at_least[np.arange(len(n)), c] = False
     hit = (at_least.sum(axis=1) < top_k) & counted
@@ -137,15 +137,20 @@ def accuracy(
         class_counts[...] = np.bincount(c[counted], minlength=x.shape[1])
 
 
-def _places(
-    op: str, x: np.ndarray, label: np.ndarray, ignore: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Indices n, c, s of the score at each place's label, and which places count (c is 0 elsewhere)."""
-    classes, places = x.shape[1], x.shape[2]
-    cut = np.trunc(label)
-    counted = cut != ignore if ignore is not None else np.ones(len(label), bool)
-    bad = np.nonzero(counted & ~((cut >= 0) & (cut < classes)))[0]
-    if len(bad):
-        raise bad_label(op, label[bad[0]], int(bad[0]), classes)
-    n, s = np.divmod(np.arange(len(label)), max(1, places))
-    return n, np.where(counted, cut, 0).astype(np.intp), s, counted
+def arg_max(x: np.ndarray, index: np.ndarray | None, value: np.ndarray | None) -> None:
+    """The largest scores of each place, largest first, and which classes have them.
+
+    Of equal scores that of the larger index comes first: Caffe's rule.
+
+    Parameters
+    ----------
+    x : ndarray, shape (N, C, S)
+    index : ndarray, shape (N, K, S), or None
+        Filled with the classes of the K largest scores, K from 1 to C.
+    value : ndarray, shape (N, K, S), or None
+        Filled with those scores.
+    """
+    order = np.argsort(x, axis=1, kind="stable")[:, ::-1]
+    for out, values in ((index, order), (value, np.take_along_axis(x, order, axis=1))):
+        if out is not None:
+            out[...] = values[:, : out.shape[1]]
