@@ -180,8 +180,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
-        if definition.debug_info:
-            watch(self, self._propagate_down)
+        self._watched = False
+        self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)
@@ -454,6 +454,18 @@ class Net:
     def loss(self) -> float:
         """Total loss of the last forward pass: each weighted top's sum times its weight."""
         return sum(weight * float(top.data.sum(dtype=np.float64)) for top, weight in self._losses)
+
+    @property
+    def debug_info(self) -> bool:
+        """Whether each pass prints how large the values and the gradients are (``debug_info`` in the text)."""
+        return self._debug_info
+
+    @debug_info.setter
+    def debug_info(self, on: bool) -> None:
+        self._debug_info = on
+        if on and not self._watched:
+            self._watched = True
+            watch(self, self._propagate_down)
 
     def forward_backward(self) -> float:
         """Run the whole net forward and backward and return the loss, as a step of a solver does."""

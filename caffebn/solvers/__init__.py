@@ -1,6 +1,6 @@
 """Solvers: rules, learning-rate policies, snapshots, the training loop and its hooks."""
 
-from caffebn.solvers.events import Debug, Event, Progress, SnapshotWritten, TestResult
+from caffebn.solvers.events import Event, Progress, SnapshotWritten, TestResult
 from caffebn.solvers.freeze import freeze_batch_norm, trainable
 from caffebn.solvers.hooks import Hook
 from caffebn.solvers.solver import (
@@ -19,7 +19,6 @@ __all__ = [
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
-    "Debug",
     "Event",
     "Hook",
     "NadamSolver",

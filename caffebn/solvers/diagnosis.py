@@ -1,14 +1,12 @@
-"""Looking into a net: where numbers stop being numbers, and the lines that `debug_info` asks for."""
+"""Looking into a net in training: where numbers stop being numbers, and BatchNorm layers with too little to see."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
 from caffebn.net import Net
 
-__all__ = ["DebugInfo", "first_not_finite", "single_item_batch_norms"]
+__all__ = ["first_not_finite", "single_item_batch_norms"]
 
 
 def first_not_finite(net: Net) -> str:
@@ -45,64 +43,3 @@ def single_item_batch_norms(net: Net) -> list[str]:
         and not layer.use_global_stats  # type: ignore[attr-defined]
         and net.blobs[net.top_names[layer.name][0]].shape[0] == 1
     ]
-
-
-class DebugInfo:
-    """Means of absolute values, layer by layer, while it is switched on.
-
-    Parameters
-    ----------
-    net : Net
-    tell : callable
-        Called with each line.
-
-    Attributes
-    ----------
-    on : bool
-    """
-
-    def __init__(self, net: Net, tell: Callable[[str], None]):
-        self.on = False
-        self._net = net
-        self._tell = tell
-        net.after_forward(self._forward)
-        net.after_backward(self._backward)
-
-    def _forward(self, i: int) -> None:
-        if not self.on:
-            return
-        layer = self._net.layers[i]
-        for name in self._net.top_names[layer.name]:
-            value = _mean(self._net.blobs[name].data)
-            self._tell(f"    [Forward] Layer {layer.name}, top blob {name} data: {value:g}")
-        for k, blob in enumerate(layer.blobs):
-            self._tell(f"    [Forward] Layer {layer.name}, param blob {k} data: {_mean(blob.data):g}")
-
-    def _backward(self, i: int) -> None:
-        if not self.on:
-            return
-        layer = self._net.layers[i]
-        if self._net.need_backward[i]:
-            for name in self._net.bottom_names[layer.name]:
-                blob = self._net.blobs[name]
-                if blob.has_diff:
-                    self._tell(
-                        f"    [Backward] Layer {layer.name}, bottom blob {name} diff: {_mean(blob.diff):g}"
-                    )
-            for k, blob in enumerate(layer.blobs):
-                if layer.param_propagate_down[k]:
-                    self._tell(
-                        f"    [Backward] Layer {layer.name}, param blob {k} diff: {_mean(blob.diff):g}"
-                    )
-        if i == 0:
-            self._all_parameters()
-
-    def _all_parameters(self) -> None:
-        flats = [memory.flat for memory in (self._net.parameters.data, self._net.parameters.diff)]
-        sums = ", ".join(f"{np.abs(flat).sum(dtype=np.float64):g}" for flat in flats)
-        norms = ", ".join(f"{np.sqrt(np.square(flat, dtype=np.float64).sum()):g}" for flat in flats)
-        self._tell(f"    [Backward] All net params (data, diff): L1 norm = ({sums}); L2 norm = ({norms})")
-
-
-def _mean(array: np.ndarray) -> float:
-    return float(np.abs(array).mean(dtype=np.float64)) if array.size else 0.0

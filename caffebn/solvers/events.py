@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["Debug", "Event", "Progress", "SnapshotWritten", "TestResult", "outputs_of"]
+__all__ = ["Event", "Progress", "SnapshotWritten", "TestResult", "outputs_of"]
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,6 @@ class SnapshotWritten(Event):
         return (
             f"Snapshotting to {kind} file {self.model}\nSnapshotting solver state to {kind} file {self.state}"
         )
-
-
-@dataclass(frozen=True)
-class Debug(Event):
-    """One line of what `debug_info` asks for."""
-
-    line: str
-
-    def __str__(self) -> str:
-        return self.line
 
 
 def outputs_of(outputs: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> tuple[dict, dict]:

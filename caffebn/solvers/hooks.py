@@ -1,17 +1,16 @@
-"""What a solver does beside training: tests, display, debug_info, snapshots."""
+"""What a solver does beside training: tests, display, snapshots."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from caffebn.solvers.diagnosis import DebugInfo
-from caffebn.solvers.events import Debug, Progress, outputs_of
+from caffebn.solvers.events import Progress, outputs_of
 
 if TYPE_CHECKING:
     from caffebn.solvers.solver import Solver
 
-__all__ = ["Debugging", "Display", "Hook", "Snapshots", "Tests"]
+__all__ = ["Display", "Hook", "Snapshots", "Tests"]
 
 
 class Hook:
@@ -36,20 +35,27 @@ class Tests(Hook):
 
 
 class Display(Hook):
-    """Tells the progress every `display` iterations; time spent on tests and snapshots does not count."""
+    """Tells the progress every `display` iterations, and switches the lines of `debug_info` on for them.
+
+    Time spent on tests and snapshots does not count.
+    """
 
     def __init__(self) -> None:
         self._start = self._seconds = 0.0
         self._iterations = 0
+        self._due = False
 
     def before(self, solver: Solver) -> None:
+        p = solver.param
+        self._due = bool(p.display) and solver.iter % p.display == 0
+        solver.net.debug_info = self._due and p.debug_info
         self._start = time.perf_counter()
 
     def after(self, solver: Solver) -> None:
         self._seconds += time.perf_counter() - self._start
         self._iterations += 1
         i, net = solver.iter - 1, solver.net  # the iteration just done
-        if solver.param.display and i % solver.param.display == 0:
+        if self._due:
             outputs = {name: net.blobs[name].data for name in net.outputs}
             solver.tell(
                 Progress(
@@ -62,24 +68,6 @@ class Display(Hook):
                 )
             )
             self._seconds, self._iterations = 0.0, 0
-
-
-class Debugging(Hook):
-    """The lines of `debug_info`: of the train net in iterations that are displayed, of test nets always."""
-
-    def __init__(self, solver: Solver):
-        def tell(line: str) -> None:
-            solver.tell(Debug(solver.iter, line))
-
-        self._train = DebugInfo(solver.net, tell)
-        for net in solver.test_nets:
-            DebugInfo(net, tell).on = True
-
-    def before(self, solver: Solver) -> None:
-        self._train.on = bool(solver.param.display) and solver.iter % solver.param.display == 0
-
-    def after(self, solver: Solver) -> None:
-        self._train.on = False
 
 
 class Snapshots(Hook):

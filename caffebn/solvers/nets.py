@@ -7,9 +7,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from caffebn import blocks
 from caffebn.errors import CaffebnWarning, FileError, SolverError
 from caffebn.net import Net
-from caffebn.proto import Message, text
+from caffebn.proto import Message
 
 __all__ = ["NetMaker"]
 
@@ -127,7 +128,7 @@ class NetMaker:
 
     def _net_file(self, path: str, field: str, index: int | None = None) -> Message:
         if path not in self._read:
-            self._read[path] = text.read(self._find(path, field, index), "NetParameter")
+            self._read[path] = blocks.read(self._find(path, field, index))
         return self._read[path]
 
     def _find(self, path: str, field: str, index: int | None = None) -> str:

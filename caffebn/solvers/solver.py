@@ -6,7 +6,6 @@ test, to show progress and to write snapshots is decided by hooks.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import tempfile
@@ -18,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from caffebn import ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.errors import (
     ArgumentError,
     CaffebnWarning,
@@ -28,11 +27,11 @@ from caffebn.errors import (
     did_you_mean,
 )
 from caffebn.net import Net
-from caffebn.proto import Message, text, upgrade
+from caffebn.proto import Message, upgrade
 from caffebn.solvers import policies
 from caffebn.solvers.diagnosis import first_not_finite, single_item_batch_norms
 from caffebn.solvers.events import Event, Progress, SnapshotWritten, TestResult, outputs_of
-from caffebn.solvers.hooks import Debugging, Display, Hook, Snapshots, Tests
+from caffebn.solvers.hooks import Display, Hook, Snapshots, Tests
 from caffebn.solvers.nets import NetMaker
 from caffebn.solvers.rules import RULES
 from caffebn.solvers.snapshot import Resumption, State, find_weights, read_state, write_snapshot
@@ -50,8 +49,6 @@ __all__ = [
     "Solver",
     "get_solver",
 ]
-
-_log = logging.getLogger("caffebn.solvers")
 
 PathLike = str | os.PathLike[str]
 Listener = Callable[[Event], Any]
@@ -140,6 +137,7 @@ class Solver:
             for path in weights:
                 net.copy_from(path)
             net.share_with(self.net)
+            net.debug_info = p.debug_info
         self._updater = Updater(self.net, RULES[self.type])
         self._iteration = 0
         self._step_counter = 0
@@ -149,10 +147,8 @@ class Solver:
         self.rate = 0.0
         self._on_start: list[Callable[[], Any]] = []
         self._on_gradients_ready: list[Callable[[], Any]] = []
-        self.listeners: list[Listener] = [_log_event]
+        self.listeners: list[Listener] = [_log]
         self.hooks: list[Hook] = [Tests(), Display(), Snapshots()]
-        if p.debug_info:
-            self.hooks.append(Debugging(self))
         self._checked_batch = False
 
     # -- pycaffe's interface -----------------------------------------------------------------------
@@ -501,7 +497,7 @@ class Solver:
 
 
 def _read(solver: PathLike | Message) -> Message:
-    p = solver.copy() if isinstance(solver, Message) else text.read(solver, "SolverParameter")
+    p = solver.copy() if isinstance(solver, Message) else blocks.read(solver, type="SolverParameter")
     if p.schema.name != "SolverParameter":
         raise ArgumentError(f"expected a SolverParameter or the path of one, found a {p.schema.name}")
     upgrade.solver(p)
@@ -514,9 +510,12 @@ def _file_of(p: Message) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def _log_event(event: Event) -> None:
+def _log(event: Event) -> None:
+    import logging  # takes its time to import, and is needed late
+
+    logger = logging.getLogger("caffebn.solvers")
     for line in str(event).splitlines():
-        _log.info(line)
+        logger.info("%s", line)
 
 
 # -- one class for each rule, as pycaffe has them ------------------------------------------------------

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from caffebn.solvers import Debug, Event, Progress, TestResult
+from caffebn.solvers import Event, Progress, TestResult
 from tests.solvers.small import NET, recorded, solver
 
 
@@ -75,7 +75,7 @@ def test_results_are_copies():
 
 def test_events_may_not_be_changed():
     with pytest.raises(AttributeError):
-        Debug(1, "line").line = "other"
+        Event(1).iteration = 2
 
 
 # -- tests of a net, and the schedule ------------------------------------------------------------------

@@ -375,3 +375,29 @@ def test_a_batch_of_one_is_worth_a_word():
         '"BatchNorm"', '"BatchNorm" batch_norm_param { use_global_stats: true }'
     )
     solver(net=frozen).step(1)
+
+
+# -- debug_info ----------------------------------------------------------------------------------------
+
+
+def test_debug_info_of_iterations_that_are_displayed(capfd):
+    made = solver("debug_info: true display: 2")
+    norms = []
+    made.add_callback(lambda: None, lambda: norms.append(np.abs(made.net.params["ip2"][0].diff).mean()))
+    for shown in (True, False, True):
+        made.step(1)
+        lines = capfd.readouterr().err.splitlines()
+        assert bool(lines) == shown
+        if shown:
+            (line,) = [line for line in lines if "[Backward] Layer ip2, param blob 0 diff" in line]
+            assert float(line.rsplit(" ", 1)[1]) == pytest.approx(norms[-1], rel=1e-5)
+            assert sum("[Forward] Layer ip2, top blob ip2 data" in line for line in lines) == 1
+
+
+def test_debug_info_of_test_nets(capfd):
+    solver("debug_info: true test_iter: 2 test_interval: 1").step(1)
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("[Forward] Layer accuracy, top blob accuracy data" in line for line in lines) == 2
+    assert not any("Backward" in line for line in lines)
+    solver("test_iter: 2 test_interval: 1 display: 1").step(1)
+    assert capfd.readouterr().err == ""
