@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from caffebn import blocks, ops, seeding
 from caffebn.errors import (
     ArgumentError,
+    CaffebnError,
     CaffebnWarning,
     FileError,
     FormatError,
@@ -126,8 +127,9 @@ class Solver:
             self._check_can_snapshot()
         if p.random_seed >= 0:
             seeding.set_random_seed(p.random_seed)
-        folder = self._file.parent if self._file else None
-        maker = NetMaker(p, folder, device=device or self._device(), dtype=dtype)
+        if device is None:
+            self._warn_of_gpu()
+        maker = NetMaker(p, self._file.parent if self._file else None, device=device, dtype=dtype)
         self.net: Net = maker.train_net()
         weights = maker.weights()
         for path in weights:
@@ -139,7 +141,7 @@ class Solver:
             net.share_with(self.net)
             net.debug_info = p.debug_info
         self._updater = Updater(self.net, RULES[self.type])
-        self._iteration = 0
+        self._iteration = self._first = 0  # the first of the running call of step
         self._step_counter = 0
         self._losses: list[float] = []
         self._stopping = False
@@ -259,19 +261,11 @@ class Solver:
         ending = ".h5" if self.param.snapshot_format == "HDF5" else ""
         stem = f"{self._named_prefix()}_iter_{self._iteration}"
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
-        resumption = Resumption(
-            type=self.type,
-            random=seeding.get_state(),
-            layers=[
-                {layer.name: kept for layer in net.layers if (kept := layer.get_state())}
-                for net in (self.net, *self.test_nets)
-            ],
-        )
         write_snapshot(
             model,
             state,
             self.net,
-            State(self._iteration, self._step_counter, history=self.history, resumption=resumption),
+            State(self._iteration, self._step_counter, history=self.history, resumption=self._resumption()),
             self.param.snapshot_diff,
         )
         self.tell(SnapshotWritten(self._iteration, model, state))
@@ -283,7 +277,7 @@ class Solver:
         The weights are those of the file that the state names, found from the current directory or else beside
         the state.  A state that caffebn wrote also brings back the random generator, which is that of the whole
         process, and the places of data layers: training goes on with the bits it would have had without the
-        interruption.
+        interruption.  When it fails, everything is as it was.
 
         Parameters
         ----------
@@ -302,21 +296,15 @@ class Solver:
         state = read_state(path)
         self._updater.check_history(state.history, str(path))
         weights = find_weights(path, state)
-        if state.resumption is not None:
-            if state.resumption.type != self.type:
-                warnings.warn(
-                    f'{path}: written by a "{state.resumption.type}" solver and read by "{self.type}": the history '
-                    "may mean another thing to it",
-                    CaffebnWarning,
-                    stacklevel=2,
-                )
-            try:
-                seeding.set_state(state.resumption.random)
-            except ArgumentError as e:
-                raise FormatError(f"{path}: {e.message}") from None
-            self._set_positions(state.resumption)
-        if weights:
-            self.net.copy_from(weights, strict=True)
+        before = self._resumption()
+        try:
+            if state.resumption is not None:
+                self._resume(state.resumption, path)
+            if weights:
+                self.net.copy_from(weights, strict=True)
+        except CaffebnError:
+            self._resume(before, path)
+            raise
         self._updater.set_history(state.history)
         self._iteration, self._step_counter = state.iteration, state.current_step
 
@@ -439,7 +427,7 @@ class Solver:
                 p.where_of("regularization_type"),
             )
 
-    def _device(self) -> str | None:
+    def _warn_of_gpu(self) -> None:
         p = self.param
         if p.has("solver_mode") and p.solver_mode == "GPU" and "gpu" not in ops.BACKENDS:
             warnings.warn(
@@ -448,7 +436,6 @@ class Solver:
                 CaffebnWarning,
                 stacklevel=3,
             )
-        return None
 
     def _snapshot_prefix(self) -> str:
         """The prefix as Caffe completes it: the solver's own name where none, or only a folder, is given."""
@@ -486,7 +473,30 @@ class Solver:
                 f'snapshot_prefix: the folder "{folder}" cannot be written: {e.strerror or e}', where
             ) from None
 
-    def _set_positions(self, resumption: Resumption) -> None:
+    # -- what exact resumption needs ---------------------------------------------------------------
+
+    def _resumption(self) -> Resumption:
+        return Resumption(
+            type=self.type,
+            random=seeding.get_state(),
+            layers=[
+                {layer.name: kept for layer in net.layers if (kept := layer.get_state())}
+                for net in (self.net, *self.test_nets)
+            ],
+        )
+
+    def _resume(self, resumption: Resumption, path: PathLike) -> None:
+        if resumption.type != self.type:
+            warnings.warn(
+                f'{path}: written by a "{resumption.type}" solver and read by "{self.type}": the history may mean '
+                "another thing to it",
+                CaffebnWarning,
+                stacklevel=3,
+            )
+        try:
+            seeding.set_state(resumption.random)
+        except ArgumentError as e:
+            raise FormatError(f"{path}: {e.message}") from None
         for net, kept in zip((self.net, *self.test_nets), resumption.layers, strict=False):
             for name, state in kept.items():
                 if name in net.layer_dict:

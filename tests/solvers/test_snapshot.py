@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import caffebn
+from caffebn import seeding
 from caffebn.errors import CaffebnWarning, FileError, FormatError, SolverError, WeightsError
 from caffebn.net import Net
 from caffebn.proto import UnknownBinary, binary, text
@@ -324,9 +325,11 @@ def test_the_state_of_another_solver():
 
 def test_weights_of_another_net():
     _, path = snapshot()
-    renamed = NET.replace('name: "ip2"', 'name: "other"')
+    made = solver(net=NET.replace('name: "ip2"', 'name: "other"'))
+    before = state_of(made), seeding.get_state()
     with pytest.raises(WeightsError, match="not in the file, unchanged: other"):
-        solver(net=renamed).restore(path)
+        made.restore(path)
+    assert (state_of(made), seeding.get_state()) == before
 
 
 # -- files that are none -------------------------------------------------------------------------------

@@ -252,12 +252,17 @@ def test_shared_parameters_are_one():
                 layer { name: "sum" type: "Eltwise" bottom: "ip1" bottom: "ip1b" top: "sum" }"""
     cut = net.index('layer { name: "ip2"')
     net = net[:cut] + second + net[cut:].replace('bottom: "ip1"', 'bottom: "sum"')
-    made = solver(net=net, momentum="0.9")
+    made = solver("snapshot_prefix: 'snap'", net=net, momentum="0.9")
     assert len(made.net.parameters) == 10 and len(made.history) == 9
     made.step(3)
     a, b = made.net.params["ip1"][0], made.net.params["again"][0]
     assert a.shares_data_with(b)
     assert a.data.tobytes() == b.data.tobytes()
+    for form in ("BINARYPROTO", "HDF5"):
+        made.param.snapshot_format = form
+        other = solver("snapshot_prefix: 'snap' momentum: 0.9", net=net, random_seed="9")
+        other.restore(made.snapshot()[1])
+        assert state_of(other) == state_of(made)
 
 
 @pytest.mark.parametrize("rule", ["SGD", "Adam"])
