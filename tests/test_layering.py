@@ -31,6 +31,7 @@ FLOORS = {
     "weights": 5,
     "net": 6,
     "data": 6,
+    "gradient": 7,
     "bn": 8,
     "classifier": 8,
     "draw": 8,

@@ -12,14 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, GradientError
 from caffebn.net import Net
 
-__all__ = ["GradientError", "GradientReport", "check_gradients"]
-
-
-class GradientError(AssertionError):
-    """A gradient that differs from the differences, or could not be compared."""
+__all__ = ["GradientReport", "check_gradients"]
 
 
 @dataclass
@@ -94,6 +90,13 @@ def check_gradients(
         A derivative differs; or nothing, or too little, could be compared.
     ArgumentError
         The net is not in float64, or a name is unknown.
+
+    Examples
+    --------
+    >>> net = Net.from_text(text, "TRAIN", dtype="float64")
+    >>> net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal(net.blobs["x"].shape)
+    >>> check_gradients(net).compared
+    24
     """
     if net.dtype != np.float64:
         raise ArgumentError(f"differences need Net(..., dtype='float64'), found a net in {net.dtype}")
