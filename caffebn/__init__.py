@@ -4,13 +4,16 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import errors, io
+from caffebn import coord_map, draw, errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
+from caffebn.detector import Detector
 from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import PythonLayer as Layer
 from caffebn.layers import layer_type_list
-from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
+from caffebn.logs import init_log, log
+from caffebn.net import TEST, TRAIN, Net, set_device, set_mode_cpu, set_mode_gpu
+from caffebn.net_spec import NetSpec, params, to_proto
 from caffebn.seeding import set_random_seed
 
 __version__ = "0.1.0.dev0"
@@ -22,12 +25,22 @@ __all__ = [
     "CaffebnError",
     "CaffebnWarning",
     "Classifier",
+    "Detector",
     "Layer",
     "Net",
+    "NetSpec",
+    "coord_map",
+    "draw",
     "errors",
+    "init_log",
     "io",
     "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_random_seed",
+    "to_proto",
 ]

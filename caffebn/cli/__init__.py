@@ -18,8 +18,10 @@ __all__ = ["main"]
 VERBS = {
     "classify": "Say what is in pictures.",
     "device": "Show what caffebn runs on here.",
+    "draw": "Draw a net as a graph.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "time": "Time each layer of a net.",
+    "upgrade": "Rewrite a net or a solver of an old form to the present one.",
 }
 """The verbs and their lines in the list of ``caffebn --help``; a verb is the object `command` of the module
 of its name (with ``_`` for ``-``)."""

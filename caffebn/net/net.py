@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from caffebn.net.splits import insert_splits
 from caffebn.proto import Message, binary, text, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
 
-__all__ = ["TEST", "TRAIN", "Net", "set_mode_cpu", "set_mode_gpu"]
+__all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
 TRAIN = 0
 """The phase of training, as pycaffe numbers it."""
@@ -48,10 +48,29 @@ def set_mode_gpu() -> None:
 
     Raises
     ------
-    CaffebnError
-        There is no GPU back end here; the message says why.
+    ArgumentError
+        There is no GPU back end.
     """
+    if "gpu" not in ops.BACKENDS:
+        raise _no_gpu("set_mode_gpu()")
     _set_mode("gpu")
+
+
+def set_device(device_id: int) -> NoReturn:
+    """Refuse: pycaffe chooses a GPU here, and there is no GPU back end.
+
+    Raises
+    ------
+    ArgumentError
+        Always; it says which calls to leave out.
+    """
+    raise _no_gpu(f"set_device({device_id})")
+
+
+def _no_gpu(call: str) -> ArgumentError:
+    return ArgumentError(
+        f"{call}: this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
+    )
 
 
 def _set_mode(device: str) -> None:
