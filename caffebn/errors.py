@@ -17,6 +17,7 @@ __all__ = [
     "CaffebnWarning",
     "FileError",
     "FormatError",
+    "GradientError",
     "LevelError",
     "MissingPackageError",
     "NetError",
@@ -79,6 +80,10 @@ class WeightsError(CaffebnError, ValueError):
 
 class ArgumentError(CaffebnError, ValueError):
     """A call with an argument of the wrong shape, dtype, name or range."""
+
+
+class GradientError(CaffebnError, AssertionError):
+    """A gradient that is not that of the forward pass, or could not be compared with it."""
 
 
 class FileError(CaffebnError, OSError):

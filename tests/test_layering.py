@@ -34,6 +34,7 @@ FLOORS = {
     "weights": 5,
     "net": 6,
     "data": 6,
+    "gradient": 7,
     "bn": 8,
     "classifier": 8,
     "coord_map": 8,

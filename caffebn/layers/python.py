@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from caffebn.blob import Blob
-from caffebn.errors import NetError, did_you_mean
+from caffebn.errors import did_you_mean
 from caffebn.layers.base import Layer, layer
 from caffebn.proto import Message
 

@@ -311,7 +311,7 @@ class Net:
             ]
             if in_place:
                 self._weights_in_place[i] = in_place
-        self._kept_before: dict[int, list[tuple[Blob, Blob]]] = {}
+        self._kept_before: dict[int, list[tuple[Blob, Blob, list[tuple[Blob, Blob]]]]] = {}
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
         for kept in plan_kept(
@@ -323,13 +323,16 @@ class Net:
             self._output_ids,
         ):
             blob = self._blob_list[kept.blob]
-            copy = Blob(blob.shape, self.dtype)
-            copy.share_diff(blob)
-            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy))
-            for i, j in kept.tops:
-                self._backward_tops[i][j] = copy
-            for i, j in kept.bottoms:
-                self._backward_bottoms[i][j] = copy
+            # each reader sees the copy in the shape of its own blob, and the gradient of that blob: where a
+            # layer has made a view, these differ
+            stand_ins = []
+            for blobs, places in ((self._backward_tops, kept.tops), (self._backward_bottoms, kept.bottoms)):
+                for i, j in places:
+                    stand_in = Blob((0,), self.dtype)
+                    stand_ins.append((blobs[i][j], stand_in))
+                    blobs[i][j] = stand_in
+            copy = Blob((0,), self.dtype)
+            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy, stand_ins))
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -387,10 +390,14 @@ class Net:
                 call(i)
 
     def _keep(self, i: int) -> None:
-        for blob, copy in self._kept_before[i]:
+        for blob, copy, stand_ins in self._kept_before[i]:
             if copy.shape != blob.shape:
                 copy.reshape(*blob.shape)
-                copy.share_diff(blob)
+            for own, stand_in in stand_ins:
+                if stand_in.shape != own.shape:
+                    stand_in.reshape(*own.shape)
+                    stand_in.share_data(copy)
+                    stand_in.share_diff(own)
             self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
 
     def backward(

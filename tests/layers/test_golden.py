@@ -38,7 +38,8 @@ def test_there_is_a_record_for_every_layer_type():
     for path in FILES:
         with np.load(path) as z:
             recorded.update(re.findall(r'type:\s*"(\w+)"', str(z["prototxt"])))
-    assert set(layer_type_list()) - recorded == set()
+    # what a layer in Python computes is its writer's affair
+    assert set(layer_type_list()) - recorded == {"Python"}
 
 
 @pytest.mark.parametrize(
