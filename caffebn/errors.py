@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 __all__ = [
@@ -98,7 +99,9 @@ class CaffebnWarning(UserWarning):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the nearest known word, or ``''``."""
-    known = list(known)
+    if len(word) > 64:  # comparing takes the square of the lengths
+        return ""
+    known = list(islice(known, 1000))
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if not near:
         folded = {k.lower(): k for k in known}

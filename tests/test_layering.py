@@ -25,6 +25,7 @@ FLOORS = {
     "seeding": 0,
     "proto": 1,
     "_kernels": 2,
+    "blocks": 2,
     "ops": 3,
     "blob": 4,
     "fillers": 4,

@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
+from caffebn import blocks
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError
 from caffebn.net import Net
-from caffebn.proto import Message, UnknownText, binary, schema, text
+from caffebn.proto import Message, UnknownText, binary, schema
 
 __all__ = ["batch", "is_binary", "net", "open_net", "phase", "read_message", "set_batch", "weights"]
 
@@ -82,14 +83,14 @@ def read_message(path: str) -> Message:
         if not net.has("layer") and not net.has("layers"):
             raise FormatError(f"{path}: a binary file without layers; expected a net, such as a .caffemodel")
         return net
-    return text.read(path, _type_of_text(path))
+    return blocks.read(path, type=_type_of_text(path))
 
 
 def _type_of_text(path: str) -> str:
     """Tell a solver from a net by the fields that only a solver has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffebnWarning)  # they come with the second reading
-        net = text.read(path, "NetParameter")
+        net = blocks.read(path)
     names = {unknown.name for unknown in net.unknown if isinstance(unknown, UnknownText)}
     is_solver = names & schema.messages["SolverParameter"].fields.keys()
     return "SolverParameter" if is_solver and not (net.has("layer") or net.has("layers")) else "NetParameter"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from caffebn import ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
@@ -22,7 +22,7 @@ from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
-from caffebn.proto import Message, binary, text, upgrade
+from caffebn.proto import Message, binary, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
 
 __all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
@@ -85,7 +85,7 @@ class Net:
     Parameters
     ----------
     model : path-like or Message
-        A .prototxt file, or a NetParameter.
+        A .prototxt file, which may have blocks, or a NetParameter.
     *args
         pycaffe's two ways of calling: ``Net(model, phase)`` and ``Net(model, weights, phase)``.
     phase : {TRAIN, TEST}
@@ -156,7 +156,7 @@ class Net:
                 raise FileError(
                     f"{source}: there is no such file; a net is made from the path of a .prototxt"
                 )
-            definition = text.read(model, "NetParameter", strict=strict)
+            definition = blocks.read(model, strict=strict)
         self.device = device or _default_device
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
@@ -189,7 +189,7 @@ class Net:
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
         """Make a net from prototxt text; options as for `Net`."""
-        return cls(text.parse(definition, "NetParameter"), phase, **options)
+        return cls(blocks.parse(definition), phase, **options)
 
     # -- making ------------------------------------------------------------------------------------
 

@@ -292,6 +292,15 @@ def place(message: Message, name: str, offset: int) -> None:
     message._places.setdefault(name, []).append(offset)
 
 
+def first_line(message: Message, name: str) -> int | None:
+    """Return on which line of its own text a field first stands, or None when it stands in none."""
+    value = message._values.get(name)
+    if isinstance(value, Message):
+        return value._source.line(value._offset) if value._source else None
+    offsets = (message._places or {}).get(name)
+    return message._source.line(offsets[0]) if offsets and message._source else None
+
+
 def _fill(
     message: Message,
     type: MessageType,

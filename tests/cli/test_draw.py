@@ -51,3 +51,12 @@ def test_without_dot(run, net_file, tmp_path):
 def test_unknown_direction(run, net_file, tmp_path):
     result = run("draw", net_file, tmp_path / "net.dot", "--rankdir", "UP")
     assert result.exit_code == 2 and "'UP' is not one of" in result.stderr
+
+
+def test_a_net_with_blocks(run, tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        'template { name: "T" layer { name: "${name}_r" type: "ReLU" bottom: ${bottom} top: ${name} } }\n'
+        'layer { name: "in" type: "Input" top: "x" }\nblock { type: "T" name: "y" }\n'
+    )
+    assert run("draw", tmp_path / "net.prototxt", tmp_path / "net.dot").exit_code == 0
+    assert "y_r" in (tmp_path / "net.dot").read_text()
