@@ -26,9 +26,8 @@ def foreign():
 def test_table(run):
     result = run("layers")
     assert result.exit_code == 0
-    lines = {
-        line.split()[0]: line.split(maxsplit=1)[1] for line in result.stdout.splitlines() if line.strip()
-    }
+    cells = [line.split(maxsplit=1) for line in result.stdout.splitlines() if line.strip()]
+    lines = {name: rest[0].strip() for name, *rest in cells if rest}
     assert set(layer_type_list()) <= lines.keys()
     assert lines["Eltwise"].split()[:5] == ["2", "or", "more", "1", "yes"]
     assert lines["Power"].endswith("yes       yes       power: 1, scale: 1, shift: 0")
