@@ -15,23 +15,45 @@ from caffebn.logs import init_log, log
 from caffebn.net import TEST, TRAIN, Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.net_spec import NetSpec, params, to_proto
 from caffebn.seeding import set_random_seed
+from caffebn.solvers import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NadamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    freeze_batch_norm,
+    get_solver,
+)
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "CaffebnError",
     "CaffebnWarning",
     "Classifier",
     "Detector",
     "Layer",
+    "NadamSolver",
+    "NesterovSolver",
     "Net",
     "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Solver",
     "coord_map",
     "draw",
     "errors",
+    "freeze_batch_norm",
+    "get_solver",
     "init_log",
     "io",
     "layer_type_list",

@@ -22,6 +22,7 @@ __all__ = [
     "MissingPackageError",
     "NetError",
     "ParseError",
+    "SolverError",
     "Where",
     "WeightsError",
     "did_you_mean",
@@ -69,6 +70,10 @@ class NetError(CaffebnError, ValueError):
     """A net that cannot be made: a layer's parameters, its blobs, their shapes."""
 
 
+class SolverError(CaffebnError, ValueError):
+    """A solver that cannot be made, or a training that cannot go on."""
+
+
 class WeightsError(CaffebnError, ValueError):
     """Weights that do not fit the net."""
 
@@ -102,10 +107,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if len(word) > 64:  # comparing takes the square of the lengths
         return ""
     known = list(islice(known, 1000))
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not near:
-        folded = {k.lower(): k for k in known}
-        near = [folded[word.lower()]] if word.lower() in folded else []
+    folded = {k.lower(): k for k in known}
+    near = [folded[word.lower()]] if word.lower() in folded else difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 

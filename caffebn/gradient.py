@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, GradientError
 from caffebn.net import Net
 
@@ -155,7 +156,7 @@ class _Objective:
 
     def __init__(self, net: Net, rng: np.random.Generator):
         self.net = net
-        self.blobs = {name: net.blobs[name] for name in net.inputs}
+        self.blobs: dict[str | tuple[str, int], Blob] = {name: net.blobs[name] for name in net.inputs}
         self.blobs |= {(name, i): blob for name, blobs in net.params.items() for i, blob in enumerate(blobs)}
         self.values = {key: blob.data.copy() for key, blob in self.blobs.items()}
         generators = {id(layer.rng): layer.rng for layer in net.layers}.values()

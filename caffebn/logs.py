@@ -1,7 +1,8 @@
 """pycaffe's ``init_log`` and ``log``, on Python's `logging`.
 
-caffebn itself tells what is odd by warnings (`caffebn.CaffebnWarning`) and writes no log; these two are for
-scripts that mark their own steps.  The logger is ``logging.getLogger("caffebn")``.
+caffebn itself tells what is odd by warnings (`caffebn.CaffebnWarning`); only a solver's progress goes to the log,
+to the logger ``caffebn.solvers``.  These two are for scripts that mark their own steps, and show both.  Their logger is
+``logging.getLogger("caffebn")``.
 """
 
 from __future__ import annotations

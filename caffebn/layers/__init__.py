@@ -1,11 +1,11 @@
 """The layers, one file per Caffe layer type; every module of this folder is a part of the catalogue.
 
-`Layer` is the base of the types of this package and of types that other packages `register`.  Layers that run
-as type ``Python`` derive from `PythonLayer`, which is ``caffebn.Layer``.
-
 This is pycaffe's ``layers``, too, by which a net is written in Python: any name with a capital that is not
 listed below is the function that makes such a layer, ``layers.Convolution(bottom, kernel_size=3)``; see
 `caffebn.net_spec`.  The class that computes a Convolution is in ``caffebn.layers.convolution``.
+
+`Layer` is the base of the types of this package and of types that other packages `register`.  Layers that run
+as type ``Python`` derive from `PythonLayer`, which is ``caffebn.Layer``.
 """
 
 from collections.abc import Callable

@@ -180,8 +180,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
-        if definition.debug_info:
-            watch(self, self._propagate_down)
+        self._watched = False
+        self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)
@@ -287,6 +287,12 @@ class Net:
         for ids, weights in zip(self._top_ids, self._loss_weights, strict=True):
             for b, weight in zip(ids, weights, strict=True):
                 self.blob_loss_weights[names[b]] = weight
+        self._losses = [
+            (top, weight)
+            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
+            for top, weight in zip(tops, weights, strict=True)
+            if weight
+        ]
         self._layer_names = list(self.layer_dict)
         self._index = {name: i for i, name in enumerate(self._layer_names)}
 
@@ -454,12 +460,27 @@ class Net:
     @property
     def loss(self) -> float:
         """Total loss of the last forward pass: each weighted top's sum times its weight."""
-        return sum(
-            weight * float(top.data.sum(dtype=np.float64))
-            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
-            for top, weight in zip(tops, weights, strict=True)
-            if weight
-        )
+        return sum(weight * float(top.data.sum(dtype=np.float64)) for top, weight in self._losses)
+
+    @property
+    def debug_info(self) -> bool:
+        """Whether each pass prints how large the values and the gradients are (``debug_info`` in the text)."""
+        return self._debug_info
+
+    @debug_info.setter
+    def debug_info(self, on: bool) -> None:
+        self._debug_info = on
+        if on and not self._watched:
+            self._watched = True
+            watch(self, self._propagate_down)
+
+    def forward_backward(self) -> float:
+        """Run the whole net forward and backward and return the loss, as a step of a solver does."""
+        last = len(self.layers) - 1
+        self._forward(0, last)
+        loss = self.loss
+        self._backward(last, 0)
+        return loss
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run as many forward passes as the inputs need, cut into batches of the net's size.

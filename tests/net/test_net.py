@@ -121,6 +121,18 @@ def test_backward_returns_what_is_asked_for(path):
     assert list(net.backward(loss=np.array(1.0))) == ["data", "label"]
 
 
+def test_forward_backward_is_both_and_the_loss_between(path):
+    one, other = (caffebn.Net(str(path), caffebn.TRAIN) for _ in range(2))
+    other.share_with(one)
+    for net in (one, other):
+        net.forward(**values())
+    one.backward()
+    loss = other.forward_backward()
+    assert loss == one.loss > 0
+    np.testing.assert_array_equal(one.parameters.diff.flat, other.parameters.diff.flat)
+    assert other.parameters.diff.flat.any()
+
+
 def test_gradients_stop_where_nothing_learns(path):
     frozen = MLP.replace(
         "inner_product_param { num_output: 5",
