@@ -21,6 +21,7 @@ VERBS = {
     "draw": "Draw a net as a graph.",
     "expand": "Write a net with blocks as plain Caffe prototxt.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
+    "layers": "Show the layer types and their options.",
     "time": "Time each layer of a net.",
     "upgrade": "Rewrite a net or a solver of an old form to the present one.",
 }

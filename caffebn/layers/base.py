@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -90,6 +90,10 @@ class Layer:
     type: ClassVar[str] = ""
     param_field: ClassVar[str] = ""
     """Name of the field of LayerParameter that holds the type's own parameters."""
+    more_params: ClassVar[tuple[str, ...]] = ()
+    """Names of further fields of LayerParameter that the type reads."""
+    own_defaults: ClassVar[Mapping[str, str]] = {}
+    """Options that have another default for this type than in the schema."""
 
     n_bottoms: ClassVar[int | tuple[int, int | None]] = 1
     """Exact number of bottoms, or (least, most)."""

@@ -89,6 +89,12 @@ class Batches(caffe.Layer):
         top[0].data[...] = self.k
         self.k += 1
 
+    def get_state(self):
+        return {"k": self.k}
+
+    def set_state(self, state):
+        self.k = state["k"]
+
 
 class Facts(caffe.Layer):
     def reshape(self, bottom, top):
@@ -202,6 +208,19 @@ def test_reshape_runs_before_each_forward_pass():
     net.blobs["y"].reshape(9, 9)
     net.reshape()
     assert calls[-1] == "reshape" and net.blobs["y"].shape == (4, 2)
+
+
+def test_its_state_is_part_of_a_snapshot():
+    net, other = (Net.from_text(layer("Batches", 'top: "y"'), "TRAIN") for _ in range(2))
+    net.forward()
+    net.forward()
+    state = net.layers[0].get_state()
+    assert state == {"k": 2}
+    other.layers[0].set_state(state)
+    assert other.forward()["y"].tolist() == net.forward()["y"].tolist()
+    plain = make(layer("Square"), {"x": values(2)}).layers[1]
+    plain.set_state({})
+    assert plain.get_state() == {}
 
 
 def test_layers_behind_follow_its_shapes():
