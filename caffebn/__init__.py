@@ -4,7 +4,7 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import errors, io
+from caffebn import data, errors, io
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
 from caffebn.errors import CaffebnError, CaffebnWarning
@@ -24,6 +24,7 @@ __all__ = [
     "Classifier",
     "Layer",
     "Net",
+    "data",
     "errors",
     "io",
     "layer_type_list",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -147,6 +147,17 @@ class Layer:
     def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         """Multiply-adds of one forward pass; 0 for layers that only move or activate."""
         return 0
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the next forward pass depends on beside bottoms, blobs and random numbers.
+
+        Nothing for most layers; a layer that hands out data tells where it is.  Values are fit for JSON; a
+        solver keeps them in its snapshots.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where the layer was when `get_state` was called."""
 
     # -- help for writing one ----------------------------------------------------------------------
 

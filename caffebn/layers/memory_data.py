@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +107,26 @@ class MemoryData(Layer):
         top[0].data[...] = self.data[begin:end]
         top[1].data[...] = self.labels[begin:end]
         self.position = end % len(self.data)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the position of the next batch."""
+        return {"position": self.position}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on at a position of the arrays, which must have been given before.
+
+        Raises
+        ------
+        ArgumentError
+            There are no arrays, or they have no batch there.
+        """
+        position = state.get("position")
+        items = 0 if self.data is None else len(self.data)
+        if not isinstance(position, int) or not 0 <= position < max(items, 1) or position % self.shape[0]:
+            raise self._refusal(
+                f"cannot go on at item {position!r} of {items}: give it the same arrays as before with reset, first"
+            )
+        self.position = position
 
     def _refusal(self, message: str) -> ArgumentError:
         return ArgumentError(f'layer "{self.name}" (MemoryData): {message}')
