@@ -7,7 +7,7 @@ from types import EllipsisType
 
 import numpy as np
 
-from caffebn.errors import FormatError, NetError
+from caffebn.errors import ArgumentError, FormatError, NetError
 from caffebn.layers.base import times
 from caffebn.proto import Message, binary, blob_array
 
@@ -93,8 +93,8 @@ class Transformer:
         if self.mean is not None:
             if self.param.has("mean_file") and self.mean.shape != (channels, height, width):
                 raise self._error(
-                    f'the mean in "{self.param.mean_file}" is {times(self.mean.shape)}, the record is {times(item)} (channels x '
-                    "height x width): a mean file has the size of whole records, before they are cropped",
+                    f'the mean in "{self.param.mean_file}" is {times(self.mean.shape)}, the record is {times(item)} '
+                    "(channels x height x width): a mean file has the size of whole records, before they are cropped",
                     "mean_file",
                 )
             if len(self.mean) not in (1, channels):
@@ -121,7 +121,11 @@ class Transformer:
         ------
         NetError
             A record does not fit `out`, the crop, or the mean.
+        ArgumentError
+            No `rng`, though `random` is true.
         """
+        if self.random and rng is None:
+            raise ArgumentError("a random mirror or crop needs rng, a random generator")
         alike = isinstance(items, np.ndarray)
         for shape in dict.fromkeys(item.shape for item in (items[:1] if alike else items)):
             self._check_fits(shape, out)
@@ -130,7 +134,7 @@ class Transformer:
             (window,) = self._windows(items[:1], None)
             values, mean = np.asarray(items)[window], self._mean_at(window)
         elif not self.crop_size and not self.mirror:
-            values = np.stack(items)
+            values = np.stack(list(items))
         else:
             windows = self._windows(items, rng)
             values = np.stack([item[w] for item, w in zip(items, windows, strict=True)])
