@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 VERBS = {
     "classify": "Say what is in pictures.",
+    "data": "Make databases of data sets and pictures, and mean files.",
     "device": "Show what caffebn runs on here.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "time": "Time each layer of a net.",

@@ -256,7 +256,7 @@ class _Windows(Source):
             )
             if channels not in (1, 3) or (self._pictures and channels != self._pictures[0].channels):
                 raise FormatError(
-                    f"{source}:{number}: pictures must all have 3 channels, or all 1, found {channels}"
+                    f"{source}:{line}: pictures must all have 3 channels, or all 1, found {channels}"
                 )
             self._pictures.append(_Picture(path, channels, line))
             for _ in range(count):

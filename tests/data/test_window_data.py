@@ -194,7 +194,7 @@ def test_a_picture_that_cannot_be_read(windows, net):
 @pytest.mark.parametrize(
     ("param", "transform", "said"),
     [
-        ("batch_size: 0", "crop_size: 8", "window_data_param must give batch_size"),
+        ("batch_size: 0", "crop_size: 8", "window_data_param must give batch_size, a positive number"),
         ('source: ""', "crop_size: 8", "window_data_param must give source, a window file"),
         ("", "", "transform_param must give crop_size, the size windows are resized to"),
         ('crop_mode: "cut"', "crop_size: 8", 'crop_mode: expected "warp" or "square", found "cut"'),
