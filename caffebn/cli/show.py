@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import click
 
-__all__ = ["amount", "as_json", "bytes_", "error", "milliseconds", "shape", "table", "warning"]
+__all__ = ["amount", "as_json", "bytes_", "error", "milliseconds", "progress", "shape", "table", "warning"]
+
+Item = TypeVar("Item")
 
 
 def error(message: str) -> None:
@@ -96,6 +98,15 @@ def table(
         console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(made)
     console.print()
+
+
+def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
+    """Yield the items, showing on standard error how far it is, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, label, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 def shape(sizes: Sequence[int]) -> str:
