@@ -4,7 +4,7 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import coord_map, draw, errors, io, layers
+from caffebn import coord_map, data, draw, errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
 from caffebn.detector import Detector
@@ -50,6 +50,7 @@ __all__ = [
     "SGDSolver",
     "Solver",
     "coord_map",
+    "data",
     "draw",
     "errors",
     "freeze_batch_norm",

@@ -8,6 +8,7 @@ prototxt, phase, steps     the net, TRAIN or TEST, the number of forward passes
 rtol, atol                 tolerance, see `compare`
 in_<blob>[_t<k>]           value of an input, of all passes or of pass k
 file_<name>                bytes of a file that has to be there when the net is made
+outfile_<name>             bytes of an HDF5 file that the net wrote; its data sets are compared
 memory_data, memory_label  what a MemoryData layer is given
 param_<layer>_<i>          a parameter before the first pass, param_after_... after the last
 out_<blob>[_t<k>]          a blob after the only pass, or after pass k
@@ -18,9 +19,11 @@ bottomdiff_<blob>          gradient found in a blob, paramdiff_<layer>_<i> in a 
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from caffebn.blob import Blob
@@ -31,7 +34,7 @@ __all__ = ["FILES", "compare", "run"]
 FILES = sorted((Path(__file__).parents[1] / "golden" / "layers").glob("*.npz"))
 
 FACTS = {"format_version", "name", "note", "prototxt", "phase", "steps", "rtol", "atol"}
-PREFIXES = ("file", "in", "out", "param_after", "param", "topdiff", "bottomdiff", "paramdiff")
+PREFIXES = ("file", "outfile", "in", "out", "param_after", "param", "topdiff", "bottomdiff", "paramdiff")
 
 
 def compare(found: np.ndarray, recorded: np.ndarray, rtol: float, atol: float, what: str) -> None:
@@ -85,6 +88,7 @@ def run(path: Path, device: str, dtype: type = np.float32, scale: float = 1.0) -
     steps = int(record["steps"])
 
     for name, content in arrays["file"].items():
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(content.tobytes())
     net = Net.from_text(str(record["prototxt"]), str(record["phase"]), device=device, dtype=dtype)
     for name, value in arrays["param"].items():
@@ -99,6 +103,11 @@ def run(path: Path, device: str, dtype: type = np.float32, scale: float = 1.0) -
             compare(net.blobs[name].data, value, *tolerance, f"pass {t}, {name}")
     for name, value in arrays["param_after"].items():
         compare(_parameter(net, name).data, value, *tolerance, f"parameter {name}")
+    for name, content in arrays["outfile"].items():
+        with h5py.File(name) as found, h5py.File(io.BytesIO(content.tobytes())) as recorded:
+            assert set(found) == set(recorded)
+            for key in recorded:
+                compare(found[key][()], recorded[key][()], *tolerance, f"{name}, {key}")
 
     if not arrays["bottomdiff"] and not arrays["paramdiff"]:
         return

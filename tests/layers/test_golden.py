@@ -13,6 +13,9 @@ from tests.layers.golden import FILES, compare, run
 # Most records differ from exact arithmetic by less than a tenth of their tolerance, which is 1e-4 as a rule.
 STRICT = 0.1
 
+# Those that need a picture library, and the one that is what its user writes.
+WITHOUT_RECORD = {"ImageData", "Python", "WindowData"}
+
 
 @pytest.fixture
 def empty_folder(tmp_path, monkeypatch):
@@ -38,7 +41,7 @@ def test_there_is_a_record_for_every_layer_type():
     for path in FILES:
         with np.load(path) as z:
             recorded.update(re.findall(r'type:\s*"(\w+)"', str(z["prototxt"])))
-    assert set(layer_type_list()) - recorded == set()
+    assert set(layer_type_list()) - recorded == WITHOUT_RECORD
 
 
 @pytest.mark.parametrize(
