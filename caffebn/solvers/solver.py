@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from caffebn import ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.errors import (
     ArgumentError,
     CaffebnWarning,
@@ -28,7 +28,7 @@ from caffebn.errors import (
     did_you_mean,
 )
 from caffebn.net import Net
-from caffebn.proto import Message, text, upgrade
+from caffebn.proto import Message, upgrade
 from caffebn.solvers import policies
 from caffebn.solvers.diagnosis import first_not_finite, single_item_batch_norms
 from caffebn.solvers.events import Event, Progress, SnapshotWritten, TestResult, outputs_of
@@ -167,6 +167,22 @@ class Solver:
         """The rule's memory, as views: the order of a solver state."""
         return self._updater.history
 
+    @property
+    def snapshot_prefix(self) -> str:
+        """What the names of snapshots begin with, up to ``_iter_<number>``.
+
+        Raises
+        ------
+        SolverError
+            None is given, and the solver was not read from a file whose name could serve.
+        """
+        if not self._prefix:
+            raise SolverError(
+                "snapshot_prefix is missing: it names the files of snapshots, up to _iter_<number>",
+                self.param.where_of("snapshot") or self.param.where,
+            )
+        return self._prefix
+
     def step(self, n: int) -> None:
         """Run `n` iterations, with the tests, displays and snapshots that are due.
 
@@ -261,7 +277,7 @@ class Solver:
             There is no `snapshot_prefix`.
         """
         ending = ".h5" if self.param.snapshot_format == "HDF5" else ""
-        stem = f"{self._named_prefix()}_iter_{self._iteration}"
+        stem = f"{self.snapshot_prefix}_iter_{self._iteration}"
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
         resumption = Resumption(
             type=self.type,
@@ -464,19 +480,11 @@ class Solver:
                 return os.path.join(prefix, self._file.stem)
         return prefix
 
-    def _named_prefix(self) -> str:
-        if not self._prefix:
-            raise SolverError(
-                "snapshot_prefix is missing: it names the files of snapshots, up to _iter_<number>",
-                self.param.where_of("snapshot") or self.param.where,
-            )
-        return self._prefix
-
     def _check_can_snapshot(self) -> None:
         """Refuse to train when snapshots cannot be written."""
         if self.param.snapshot_format == "HDF5":
             h5py_package("snapshot_format: HDF5")
-        folder = Path(f"{self._named_prefix()}_iter").parent
+        folder = Path(f"{self.snapshot_prefix}_iter").parent
         where = self.param.where_of("snapshot_prefix")
         if not folder.is_dir():
             raise FileError(
@@ -501,7 +509,7 @@ class Solver:
 
 
 def _read(solver: PathLike | Message) -> Message:
-    p = solver.copy() if isinstance(solver, Message) else text.read(solver, "SolverParameter")
+    p = solver.copy() if isinstance(solver, Message) else blocks.read(solver, type="SolverParameter")
     if p.schema.name != "SolverParameter":
         raise ArgumentError(f"expected a SolverParameter or the path of one, found a {p.schema.name}")
     upgrade.solver(p)
