@@ -69,6 +69,4 @@ def params(path: Path) -> bytes:
     from caffebn.proto import binary, blob_array
 
     net = binary.read(path, "NetParameter")
-    return b"".join(
-        blob_array(blob, layer.name).tobytes() for layer in net.layer for blob in layer.blobs
-    )
+    return b"".join(blob_array(blob, layer.name).tobytes() for layer in net.layer for blob in layer.blobs)
