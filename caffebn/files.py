@@ -45,7 +45,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(path.parent, os.O_RDONLY)
     except OSError as e:
         if isinstance(e, FileError):
-            raise
+            # what the block wrote with may know the temporary name alone
+            raise FileError(e.message.replace(str(temporary), str(path)), e.where) from e
         raise FileError(f"{path}: not written, any old file is untouched: {e.strerror or e}") from e
     finally:
         temporary.unlink(missing_ok=True)
