@@ -12,7 +12,6 @@ from caffebn.data import read_database
 from caffebn.net import Net
 from caffebn.proto import binary
 from tests.cli import training
-from tests.cli.conftest import NET
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_scores_are_those_of_the_training(run, trained):
 
 def test_a_net_without_data(run, tmp_path, trained):
     net_file = tmp_path / "deploy.prototxt"
-    net_file.write_text(NET)
+    net_file.write_text('layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 } } }')
     result = run("test", "--model", net_file, "--weights", trained[1])
     assert result.exit_code == 1 and "this net waits for its inputs (data)" in result.stderr
 
