@@ -104,12 +104,15 @@ class KeepSnapshots:
 
     def _find_earlier(self) -> None:
         """Find the snapshots of the run that is resumed, its best, and what it left half written when it was killed."""
-        pattern = re.compile(re.escape(self._stem) + r"(\d+)\.solverstate((?:\.h5)?)")
-        rest = re.compile(r"\." + re.escape(self._stem) + r"\d+\.(caffemodel|solverstate)(\.h5)?\..*\.part")
+        pattern = re.compile(re.escape(self._stem) + r"(\d+)\.(?:caffemodel|solverstate)((?:\.h5)?)")
+        rest = re.compile(r"\.+" + re.escape(self._stem) + r"\d+\.(caffemodel|solverstate)(\.h5)?\..*\.part")
         for path in self._folder.iterdir():
             if (found := pattern.fullmatch(path.name)) and int(found[1]) <= self._solver.iter:
-                model = path.with_name(f"{self._stem}{found[1]}.caffemodel{found[2]}")
-                self._pairs[int(found[1])] = (model, path)
+                model, state = (
+                    path.with_name(f"{self._stem}{found[1]}.{kind}{found[2]}")
+                    for kind in ("caffemodel", "solverstate")
+                )
+                self._pairs[int(found[1])] = (model, state)
             elif rest.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         if not self._name:

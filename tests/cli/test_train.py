@@ -96,7 +96,8 @@ def test_going_on_from_a_snapshot(run, solver, tmp_path):
     assert events(Path(f"{log}.jsonl"))[0]["iteration"] == 5
 
 
-def test_weights_and_iterations(run, solver, tmp_path):
+def test_weights_and_iterations(run, tmp_path):
+    solver = training.make(tmp_path, snapshot=None)
     run("train", "--solver", solver, "--iterations", 5)
     assert names(tmp_path) == ["snap_iter_5.caffemodel", "snap_iter_5.solverstate"]
     (tmp_path / "snap_iter_5.caffemodel").rename(tmp_path / "start.caffemodel")
