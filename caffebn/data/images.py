@@ -104,7 +104,7 @@ def mean_blob(records: Iterable[tuple[bytes, bytes]], source: str) -> Message:
     decode = Decoder()
     for _, record in records:
         name = f"{source}, record {count}"
-        items, _ = decode([record], name.format)
+        items, _ = decode([record], [name].__getitem__)
         if total is None:
             total = np.zeros(items[0].shape)
         if items[0].shape != total.shape:
