@@ -62,7 +62,12 @@ FUSED_MULTIPLY_ADD = {"gemm", "conv"}
 OPTIMISE = ["-O3", "-fno-fast-math", "-fno-math-errno", "-fno-trapping-math"]
 
 # Cython's own C code fills arrays it does not use, depending on the features a module needs.
-WARNINGS = ["-Wno-unused-function", "-Wno-unused-variable", "-Werror=implicit-function-declaration"]
+WARNINGS = [
+    "-Wno-unused-function",
+    "-Wno-unused-variable",
+    "-Wno-unused-but-set-variable",
+    "-Werror=implicit-function-declaration",
+]
 
 # Not -I: pyx/cpuid.h must not hide the compiler's own <cpuid.h>.
 HEADERS = ["-iquote", "pyx"]

@@ -4,31 +4,66 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
-from caffebn import data, errors, io
+from caffebn import coord_map, data, draw, errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
+from caffebn.detector import Detector
 from caffebn.errors import CaffebnError, CaffebnWarning
 from caffebn.layers import PythonLayer as Layer
 from caffebn.layers import layer_type_list
-from caffebn.net import TEST, TRAIN, Net, set_mode_cpu, set_mode_gpu
+from caffebn.logs import init_log, log
+from caffebn.net import TEST, TRAIN, Net, set_device, set_mode_cpu, set_mode_gpu
+from caffebn.net_spec import NetSpec, params, to_proto
 from caffebn.seeding import set_random_seed
+from caffebn.solvers import (
+    AdaDeltaSolver,
+    AdaGradSolver,
+    AdamSolver,
+    NadamSolver,
+    NesterovSolver,
+    RMSPropSolver,
+    SGDSolver,
+    Solver,
+    freeze_batch_norm,
+    get_solver,
+)
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "TEST",
     "TRAIN",
+    "AdaDeltaSolver",
+    "AdaGradSolver",
+    "AdamSolver",
     "Blob",
     "CaffebnError",
     "CaffebnWarning",
     "Classifier",
+    "Detector",
     "Layer",
+    "NadamSolver",
+    "NesterovSolver",
     "Net",
+    "NetSpec",
+    "RMSPropSolver",
+    "SGDSolver",
+    "Solver",
+    "coord_map",
     "data",
+    "draw",
     "errors",
+    "freeze_batch_norm",
+    "get_solver",
+    "init_log",
     "io",
     "layer_type_list",
+    "layers",
+    "log",
+    "params",
+    "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
     "set_random_seed",
+    "to_proto",
 ]

@@ -1,4 +1,4 @@
-"""A net that classifies pictures, with the interface of pycaffe's ``caffe.Classifier``."""
+"""Nets that take pictures, and classify them, with the interface of pycaffe's ``caffe.Classifier``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,62 @@ from caffebn import io
 from caffebn.errors import ArgumentError, NetError
 from caffebn.net import Net
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "PictureNet"]
 
 
-class Classifier(Net):
+class PictureNet(Net):
+    """A net in TEST phase whose first input takes pictures, with the preparation that they need.
+
+    Parameters
+    ----------
+    model_file, pretrained_file : path
+        The net (.prototxt) and its weights (.caffemodel).
+    mean, input_scale, raw_scale, channel_swap : optional
+        Steps of the preparation; see `caffebn.io.Transformer`.
+
+    Attributes
+    ----------
+    transformer : Transformer
+
+    Raises
+    ------
+    NetError
+        When the net's first input has not four axes (batch, channels, height, width).
+    ArgumentError
+        When a step does not fit the input.
+    """
+
+    def __init__(
+        self,
+        model_file: str | os.PathLike[str],
+        pretrained_file: str | os.PathLike[str],
+        mean: np.ndarray | None = None,
+        input_scale: float | None = None,
+        raw_scale: float | None = None,
+        channel_swap: Sequence[int] | None = None,
+    ):
+        super().__init__(model_file, "TEST", weights=pretrained_file)
+        shape = self.blobs[self.inputs[0]].shape if self.inputs else ()
+        if len(shape) != 4:
+            found = f'"{self.inputs[0]}" of shape {shape}' if self.inputs else "none"
+            raise NetError(
+                f"{model_file}: to take pictures, the first input must have four axes (batch, channels, height, "
+                f"width), found {found}"
+            )
+        in_ = self.inputs[0]
+        self.transformer = io.Transformer({in_: shape})
+        self.transformer.set_transpose(in_, (2, 0, 1))
+        if mean is not None:
+            self.transformer.set_mean(in_, mean)
+        if input_scale is not None:
+            self.transformer.set_input_scale(in_, input_scale)
+        if raw_scale is not None:
+            self.transformer.set_raw_scale(in_, raw_scale)
+        if channel_swap is not None:
+            self.transformer.set_channel_swap(in_, channel_swap)
+
+
+class Classifier(PictureNet):
     """A net in TEST phase that prepares pictures, runs them and gives class probabilities.
 
     Parameters
@@ -51,15 +103,8 @@ class Classifier(Net):
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
     ):
-        super().__init__(model_file, "TEST", weights=pretrained_file)
-        shape = self.blobs[self.inputs[0]].shape if self.inputs else ()
-        if len(shape) != 4:
-            found = f'"{self.inputs[0]}" of shape {shape}' if self.inputs else "none"
-            raise NetError(
-                f"{model_file}: a classifier's first input must have four axes (batch, channels, height, "
-                f"width), found {found}"
-            )
-        self.crop_dims = tuple(shape[2:])
+        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
+        self.crop_dims = tuple(self.blobs[self.inputs[0]].shape[2:])
         self.image_dims = self.crop_dims if image_dims is None else tuple(int(n) for n in image_dims)
         if len(self.image_dims) != 2 or any(
             i < c for i, c in zip(self.image_dims, self.crop_dims, strict=True)
@@ -68,17 +113,6 @@ class Classifier(Net):
                 f"Classifier: image_dims must be (height, width) of at least {self.crop_dims}, the "
                 f"size of the net's input, found {image_dims}"
             )
-        in_ = self.inputs[0]
-        self.transformer = io.Transformer({in_: shape})
-        self.transformer.set_transpose(in_, (2, 0, 1))
-        if mean is not None:
-            self.transformer.set_mean(in_, mean)
-        if input_scale is not None:
-            self.transformer.set_input_scale(in_, input_scale)
-        if raw_scale is not None:
-            self.transformer.set_raw_scale(in_, raw_scale)
-        if channel_swap is not None:
-            self.transformer.set_channel_swap(in_, channel_swap)
 
     def predict(self, inputs: Sequence[np.ndarray], oversample: bool = True) -> np.ndarray:
         """Classify pictures.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "CaffebnWarning",
     "FileError",
     "FormatError",
+    "GradientError",
     "LevelError",
     "MissingPackageError",
     "NetError",
     "ParseError",
+    "SolverError",
     "Where",
     "WeightsError",
     "did_you_mean",
@@ -67,12 +70,20 @@ class NetError(CaffebnError, ValueError):
     """A net that cannot be made: a layer's parameters, its blobs, their shapes."""
 
 
+class SolverError(CaffebnError, ValueError):
+    """A solver that cannot be made, or a training that cannot go on."""
+
+
 class WeightsError(CaffebnError, ValueError):
     """Weights that do not fit the net."""
 
 
 class ArgumentError(CaffebnError, ValueError):
     """A call with an argument of the wrong shape, dtype, name or range."""
+
+
+class GradientError(CaffebnError, AssertionError):
+    """A gradient that is not that of the forward pass, or could not be compared with it."""
 
 
 class FileError(CaffebnError, OSError):
@@ -93,11 +104,11 @@ class CaffebnWarning(UserWarning):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``'; did you mean "x"?'`` for the nearest known word, or ``''``."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not near:
-        folded = {k.lower(): k for k in known}
-        near = [folded[word.lower()]] if word.lower() in folded else []
+    if len(word) > 64:  # comparing takes the square of the lengths
+        return ""
+    known = list(islice(known, 1000))
+    folded = {k.lower(): k for k in known}
+    near = [folded[word.lower()]] if word.lower() in folded else difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 

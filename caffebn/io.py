@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from caffebn.errors import ArgumentError, FileError, FormatError, did_you_mean, missing_package
-from caffebn.proto import Message, binary, blob_array, make_blob
+from caffebn.proto import Message, as_message, binary, blob_array, make_blob
 
 __all__ = [
     "Transformer",
@@ -438,7 +439,7 @@ def blobproto_to_array(blob: Any, return_diff: bool = False) -> np.ndarray:
     >>> from caffebn.proto import binary
     >>> mean = blobproto_to_array(binary.read("mean.binaryproto", "BlobProto"))    # doctest: +SKIP
     """
-    blob = _message(blob, "BlobProto", "blobproto_to_array")
+    blob = as_message(blob, "BlobProto", "blobproto_to_array")
     return blob_array(_diff_as_data(blob) if return_diff else blob)
 
 
@@ -515,7 +516,7 @@ def datum_to_array(datum: Any) -> np.ndarray:
         When the record holds a compressed picture (``encoded``), or another number of
         values than its sizes say.
     """
-    datum = _message(datum, "Datum", "datum_to_array")
+    datum = as_message(datum, "Datum", "datum_to_array")
     if datum.encoded:
         raise FormatError(
             "datum_to_array: the Datum holds a compressed picture; read it with "
@@ -536,11 +537,8 @@ def _diff_as_data(blob: Message) -> Message:
     return twin
 
 
-def _message(m: Any, type_name: str, caller: str) -> Message:
-    """Take one of our messages, or one of the protobuf package by way of its bytes."""
-    if hasattr(m, "SerializeToString"):
-        return binary.parse(m.SerializeToString(), type_name)
-    if not isinstance(m, Message) or m.schema.name != type_name:
-        found = m.schema.name if isinstance(m, Message) else type(m).__name__
-        raise ArgumentError(f"{caller}: expected a {type_name} message, found {found}")
-    return m
+def __getattr__(name: str) -> Any:
+    # scripts say caffe.io.caffe_pb2 as often as caffe.proto.caffe_pb2
+    if name == "caffe_pb2":
+        return import_module("caffebn.proto.caffe_pb2")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

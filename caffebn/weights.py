@@ -23,7 +23,16 @@ from caffebn.proto import Message, binary, blob_array, upgrade
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Report", "copy_weights", "read_hdf5", "read_weights", "write_hdf5"]
+__all__ = [
+    "Report",
+    "blob_messages",
+    "copy_weights",
+    "h5py_package",
+    "read_hdf5",
+    "read_weights",
+    "same_shape",
+    "write_hdf5",
+]
 
 Weights = Mapping[str, Sequence["np.ndarray | None"]]
 
@@ -151,7 +160,7 @@ def copy_weights(
         if len(stored) != len(blobs) or len(arrays) != len(blobs):
             raise WeightsError(_count_message(source, name, types[name], len(blobs), len(stored)))
         for i, (blob, array) in enumerate(zip(blobs, stored, strict=True)):
-            if not _same_shape(blob.shape, array.shape):
+            if not same_shape(blob.shape, array.shape):
                 raise WeightsError(
                     f'{source}: layer "{name}" ({types[name]}), blob {i}: the net expects {_times(blob.shape)}, '
                     f"the file has {_times(array.shape)}; to start this layer afresh, rename it in the net"
@@ -181,8 +190,8 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(quoted[:4] + ["..."] * (len(quoted) > 4)) or "none"
 
 
-def _same_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
-    # the old way of writing a shape always has four numbers, aligned at the right
+def same_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
+    """Whether a stored blob fits: equal shapes, or the old form of four numbers, aligned at the right."""
     return expected == found or (
         len(found) == 4 and len(expected) < 4 and (1,) * (4 - len(expected)) + expected == found
     )
@@ -228,11 +237,12 @@ def _times(shape: Sequence[int]) -> str:
 # -- HDF5: data/<layer>/<index> and, when asked, diff/<layer>/<index> ------------------------------------
 
 
-def _h5py() -> ModuleType:
+def h5py_package(purpose: str = "reading and writing HDF5 weights") -> ModuleType:
+    """Return the package h5py, or say what needs it."""
     try:
         import h5py
     except ImportError:
-        raise missing_package("h5py", "data", "reading and writing HDF5 weights") from None
+        raise missing_package("h5py", "data", purpose) from None
     return h5py
 
 
@@ -256,7 +266,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | None]
     FileError, FormatError
         The file cannot be read, or has no ``data`` group as Caffe writes it.
     """
-    h5py = _h5py()
+    h5py = h5py_package()
     if not Path(path).is_file():
         raise FileError(f"{path}: there is no such file")
     try:
@@ -300,7 +310,7 @@ def write_hdf5(
     diff : bool
         Write gradients, too.
     """
-    h5py = _h5py()
+    h5py = h5py_package()
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for kind in ("data", "diff") if diff else ("data",):
             for name, blobs in layers.items():

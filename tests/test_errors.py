@@ -24,7 +24,7 @@ def test_an_error_without_place():
 
 @pytest.mark.parametrize(("name", "builtin"), [
     ("ParseError", ValueError), ("FormatError", ValueError), ("NetError", ValueError),
-    ("WeightsError", ValueError), ("ArgumentError", ValueError), ("FileError", OSError),
+    ("WeightsError", ValueError), ("ArgumentError", ValueError), ("SolverError", ValueError), ("FileError", OSError),
     ("LevelError", RuntimeError), ("MissingPackageError", ImportError),
 ])  # fmt: skip
 def test_errors_are_also_the_builtin_ones(name, builtin):
@@ -53,6 +53,10 @@ def test_did_you_mean(word, hint):
     assert did_you_mean(word, ["kernel_size", "stride", "pad"]) == hint
     assert did_you_mean(word, iter(["kernel_size", "stride", "pad"])) == hint
     assert did_you_mean(word, []) == ""
+
+
+def test_did_you_mean_goes_by_the_letters_first():
+    assert did_you_mean("adam", ["Nadam", "Adam"]) == '; did you mean "Adam"?'
 
 
 def test_missing_package():

@@ -454,11 +454,13 @@ class TestMessages:
         )
 
     def test_blobproto_of_the_protobuf_package(self):
-        class OfProtobuf:
-            def SerializeToString(self):  # noqa: N802
-                return binary.dump(io.array_to_blobproto(np.arange(3)))
-
-        np.testing.assert_array_equal(io.blobproto_to_array(OfProtobuf()), [0, 1, 2])
+        pytest.importorskip("google.protobuf")
+        blob = io.caffe_pb2.BlobProto(shape=dict(dim=[3]), data=[0, 1, 2])
+        np.testing.assert_array_equal(io.blobproto_to_array(blob), [0, 1, 2])
+        blob.ParseFromString(io.array_to_blobproto(np.arange(4)).SerializeToString())
+        np.testing.assert_array_equal(io.blobproto_to_array(blob), [0, 1, 2, 3])
+        with pytest.raises(ArgumentError, match="expected a Datum message, found BlobProto"):
+            io.datum_to_array(blob)
 
     def test_blobproto_is_a_copy(self):
         value = np.zeros(3, np.float32)

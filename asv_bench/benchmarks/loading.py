@@ -61,3 +61,27 @@ class Text:
 
     def time_upgrade(self):
         self.upgrade.net(self.message)
+
+
+class Blocks:
+    """The prototxt of ResNet-152 in blocks, and as the plain text of 5,900 lines that it becomes."""
+
+    def setup(self):
+        from caffebn import blocks
+        from caffebn.proto import text
+
+        self.blocks = blocks
+        self.short = (
+            'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: [1, 64, 56, 56] } } }\n'
+        )
+        for stage, (width, repeat) in enumerate([(64, 3), (128, 8), (256, 36), (512, 3)], 2):
+            self.short += (
+                f'block {{ type: "ResidualBottleneck" name: "res{stage}" width: {width} repeat: {repeat} }}\n'
+            )
+        self.plain = text.dump(blocks.parse(self.short))
+
+    def time_blocks(self):
+        self.blocks.parse(self.short)
+
+    def time_plain(self):
+        self.blocks.parse(self.plain)

@@ -19,8 +19,12 @@ VERBS = {
     "classify": "Say what is in pictures.",
     "data": "Make databases of data sets and pictures, and mean files.",
     "device": "Show what caffebn runs on here.",
+    "draw": "Draw a net as a graph.",
+    "expand": "Write a net with blocks as plain Caffe prototxt.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
+    "layers": "Show the layer types and their options.",
     "time": "Time each layer of a net.",
+    "upgrade": "Rewrite a net or a solver of an old form to the present one.",
 }
 """The verbs and their lines in the list of ``caffebn --help``; a verb is the object `command` of the module
 of its name (with ``_`` for ``-``)."""

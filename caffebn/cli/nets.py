@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from caffebn.errors import ArgumentError
+from caffebn import blocks
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError
 from caffebn.net import Net
+from caffebn.proto import Message, UnknownText, binary, schema
 
-__all__ = ["batch", "net", "open_net", "phase", "set_batch", "weights"]
+__all__ = ["batch", "is_binary", "net", "open_net", "phase", "read_message", "set_batch", "weights"]
 
 File = click.Path(exists=True, dir_okay=False)
 
@@ -54,3 +58,39 @@ def set_batch(net: Net, batch: int) -> None:
             raise ArgumentError(f'--batch: the input "{name}" has no axes')
         net.blobs[name].reshape(batch, *shape[1:])
     net.reshape()
+
+
+def is_binary(path: str) -> bool:
+    """Whether a file is in the binary form: a text has no control characters but those of spacing."""
+    try:
+        with Path(path).open("rb") as f:
+            start = f.read(4096)
+    except OSError as e:
+        raise FileError(f"{path}: cannot be read: {e.strerror or e}") from e
+    return any(byte < 32 and byte not in b"\t\n\v\f\r" for byte in start)
+
+
+def read_message(path: str) -> Message:
+    """Read a net in the text or the binary form, or a solver in the text form.
+
+    Raises
+    ------
+    FileError, ParseError, FormatError
+        When it is none of these.
+    """
+    if is_binary(path):
+        net = binary.read(path, "NetParameter")
+        if not net.has("layer") and not net.has("layers"):
+            raise FormatError(f"{path}: a binary file without layers; expected a net, such as a .caffemodel")
+        return net
+    return blocks.read(path, type=_type_of_text(path))
+
+
+def _type_of_text(path: str) -> str:
+    """Tell a solver from a net by the fields that only a solver has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)  # they come with the second reading
+        net = blocks.read(path)
+    names = {unknown.name for unknown in net.unknown if isinstance(unknown, UnknownText)}
+    is_solver = names & schema.messages["SolverParameter"].fields.keys()
+    return "SolverParameter" if is_solver and not (net.has("layer") or net.has("layers")) else "NetParameter"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -28,6 +28,7 @@ __all__ = [
     "find_type",
     "known_types",
     "layer",
+    "look_at",
     "ncs",
     "times",
 ]
@@ -89,6 +90,10 @@ class Layer:
     type: ClassVar[str] = ""
     param_field: ClassVar[str] = ""
     """Name of the field of LayerParameter that holds the type's own parameters."""
+    more_params: ClassVar[tuple[str, ...]] = ()
+    """Names of further fields of LayerParameter that the type reads."""
+    own_defaults: ClassVar[Mapping[str, str]] = {}
+    """Options that have another default for this type than in the schema."""
 
     n_bottoms: ClassVar[int | tuple[int, int | None]] = 1
     """Exact number of bottoms, or (least, most)."""
@@ -264,11 +269,15 @@ def layer(type_name: str, param: str = "") -> Callable[[type[Layer]], type[Layer
     Raises
     ------
     NetError
-        The type string is taken by another class, or there is no such field.  A definition that is run again,
-        as in a notebook, replaces itself.
+        The type string is taken by another class, there is no such field, or what is decorated is no class of
+        layers.  A definition that is run again, as in a notebook, replaces itself.
     """
 
     def register(cls: type[Layer]) -> type[Layer]:
+        if not (isinstance(cls, type) and issubclass(cls, Layer)):
+            raise NetError(
+                f'layer type "{type_name}": expected a class derived from caffebn.layers.Layer, found {cls}'
+            )
         other = LAYERS.get(type_name)
         if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
             raise NetError(
@@ -348,6 +357,17 @@ def _check_count(made: Layer, what: str, expected: int | tuple[int, int | None],
         need = f"{least} to {most}"
     plural = "" if (most or least) == 1 else "s"
     raise made.error(f"needs {need} {what}{plural}, found {found}", what)
+
+
+def look_at(source: Blob, tops: Sequence[Blob]) -> None:
+    """Let the tops of a view look at the data of `source`; called in forward.
+
+    Where `source` looks may have changed since reshape: a net moves its parameters when it is complete, and
+    lets them look at those of another net.
+    """
+    for top in tops:
+        if not top.shares_data_with(source):
+            top.share_data(source)
 
 
 def ncs(shape: Sequence[int], axis: int, n_axes: int = 1) -> tuple[int, int, int]:

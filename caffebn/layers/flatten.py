@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import prod
 
 from caffebn.blob import Blob
-from caffebn.layers.base import Layer, layer
+from caffebn.layers.base import Layer, layer, look_at
 
 __all__ = ["Flatten", "View"]
 
@@ -26,7 +26,8 @@ class View(Layer):
         top[0].share_data(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Nothing to do: the top is the bottom."""
+        """Nothing to compute: the top is the bottom."""
+        look_at(bottom[0], top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         # The gradients do not share memory: that of the top may be a loss weight, which has to stay

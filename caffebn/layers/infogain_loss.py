@@ -45,6 +45,7 @@ class InfogainLoss(LossLayer):
     Source: Caffe infogain_loss_layer.
     """
 
+    more_params = ("loss_param",)
     n_bottoms = (2, 3)
     n_tops = (1, 2)
 

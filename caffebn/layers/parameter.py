@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from caffebn.blob import Blob
-from caffebn.layers.base import Layer, layer, times
+from caffebn.layers.base import Layer, layer, look_at, times
 
 __all__ = ["Parameter"]
 
@@ -50,8 +50,7 @@ class Parameter(Layer):
         top[0].reshape(*self.blobs[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        # each time: the net may have moved the blob, or let it look at another net's
-        top[0].share_data(self.blobs[0])
+        look_at(self.blobs[0], top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if self.param_propagate_down[0]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from typing import Any
 
 from caffebn.blob import Blob
-from caffebn.errors import NetError, did_you_mean
+from caffebn.errors import did_you_mean
 from caffebn.layers.base import Layer, layer
 from caffebn.proto import Message
 
@@ -71,6 +72,16 @@ class PythonLayer:
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Overwrite ``bottom[i].diff`` where ``propagate_down[i]``; add to the diffs of `blobs`."""
         raise NotImplementedError
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what the next forward pass depends on, such as a place in the data, in values fit for JSON.
+
+        A solver keeps it in its snapshots.  pycaffe has no such method, and never calls it.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from where the layer was when `get_state` was called."""
 
 
 @layer("Python", "python_param")
@@ -154,3 +165,9 @@ class Python(Layer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.code.backward(top, propagate_down, bottom)
+
+    def get_state(self) -> dict[str, Any]:
+        return self.code.get_state()
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.code.set_state(state)

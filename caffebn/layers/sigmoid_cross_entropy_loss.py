@@ -41,9 +41,11 @@ class SigmoidCrossEntropyLoss(LossLayer):
     Source: Caffe sigmoid_cross_entropy_loss_layer.
     """
 
+    own_defaults = {"normalization": "BATCH_SIZE"}
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ignore = self.param.ignore_label if self.param.has("ignore_label") else None
-        self.normalization = normalization(self.param, "BATCH_SIZE")
+        self.normalization = normalization(self.param, self.own_defaults["normalization"])
         self.sums = self.scratch((2,), np.float64)  # of the losses, of the places not ignored
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -42,6 +42,8 @@ class SoftmaxWithLoss(LossLayer):
     Source: Caffe softmax_loss_layer.
     """
 
+    more_params = ("loss_param",)
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         loss = self.spec.loss_param
         self.ignore = loss.ignore_label if loss.has("ignore_label") else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from caffebn.blob import Blob
-from caffebn.layers.base import Layer, layer
+from caffebn.layers.base import Layer, layer, look_at
 
 __all__ = ["Split"]
 
@@ -35,7 +35,8 @@ class Split(Layer):
             blob.share_data(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Nothing to do: the tops are the bottom."""
+        """Nothing to compute: the tops are the bottom."""
+        look_at(bottom[0], top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:

@@ -17,6 +17,8 @@ __all__ = ["watch"]
 def watch(net: Net, propagate_down: Sequence[Sequence[bool]]) -> None:
     """Make a net print, on standard error, the mean absolute values of what each pass computes.
 
+    It does so while `net.debug_info` is true.
+
     The lines are those of Caffe, for which there are scripts::
 
         [Forward] Layer <name>, top blob <name> data: <mean of abs(data)>
@@ -34,6 +36,8 @@ def watch(net: Net, propagate_down: Sequence[Sequence[bool]]) -> None:
     names = {(p.layer, p.index): p.name or str(p.index) for p in net.parameters}
 
     def forward(i: int) -> None:
+        if not net.debug_info:
+            return
         layer = net.layers[i]
         for name in layer.spec.top:
             _say(f"[Forward] Layer {layer.name}, top blob {name} data: {_size(net.blobs[name].data)}")
@@ -41,6 +45,8 @@ def watch(net: Net, propagate_down: Sequence[Sequence[bool]]) -> None:
             _say(f"[Forward] Layer {layer.name}, param blob {names[layer, k]} data: {_size(blob.data)}")
 
     def backward(i: int) -> None:
+        if not net.debug_info:
+            return
         layer = net.layers[i]
         if net.need_backward[i]:
             for name, wanted in zip(layer.spec.bottom, propagate_down[i], strict=True):

@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from caffebn import ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.blob import Blob
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
@@ -22,10 +22,10 @@ from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
-from caffebn.proto import Message, binary, text, upgrade
+from caffebn.proto import Message, binary, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
 
-__all__ = ["TEST", "TRAIN", "Net", "set_mode_cpu", "set_mode_gpu"]
+__all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
 TRAIN = 0
 """The phase of training, as pycaffe numbers it."""
@@ -48,10 +48,29 @@ def set_mode_gpu() -> None:
 
     Raises
     ------
-    CaffebnError
-        There is no GPU back end here; the message says why.
+    ArgumentError
+        There is no GPU back end.
     """
+    if "gpu" not in ops.BACKENDS:
+        raise _no_gpu("set_mode_gpu()")
     _set_mode("gpu")
+
+
+def set_device(device_id: int) -> NoReturn:
+    """Refuse: pycaffe chooses a GPU here, and there is no GPU back end.
+
+    Raises
+    ------
+    ArgumentError
+        Always; it says which calls to leave out.
+    """
+    raise _no_gpu(f"set_device({device_id})")
+
+
+def _no_gpu(call: str) -> ArgumentError:
+    return ArgumentError(
+        f"{call}: this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
+    )
 
 
 def _set_mode(device: str) -> None:
@@ -66,7 +85,7 @@ class Net:
     Parameters
     ----------
     model : path-like or Message
-        A .prototxt file, or a NetParameter.
+        A .prototxt file, which may have blocks, or a NetParameter.
     *args
         pycaffe's two ways of calling: ``Net(model, phase)`` and ``Net(model, weights, phase)``.
     phase : {TRAIN, TEST}
@@ -137,7 +156,7 @@ class Net:
                 raise FileError(
                     f"{source}: there is no such file; a net is made from the path of a .prototxt"
                 )
-            definition = text.read(model, "NetParameter", strict=strict)
+            definition = blocks.read(model, strict=strict)
         self.device = device or _default_device
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
@@ -161,8 +180,8 @@ class Net:
         )
         self._name_things()
         self._plan_memory()
-        if definition.debug_info:
-            watch(self, self._propagate_down)
+        self._watched = False
+        self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
         if weights is not None:
             self.copy_from(weights, strict=strict)
@@ -170,7 +189,7 @@ class Net:
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
         """Make a net from prototxt text; options as for `Net`."""
-        return cls(text.parse(definition, "NetParameter"), phase, **options)
+        return cls(blocks.parse(definition), phase, **options)
 
     # -- making ------------------------------------------------------------------------------------
 
@@ -268,6 +287,12 @@ class Net:
         for ids, weights in zip(self._top_ids, self._loss_weights, strict=True):
             for b, weight in zip(ids, weights, strict=True):
                 self.blob_loss_weights[names[b]] = weight
+        self._losses = [
+            (top, weight)
+            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
+            for top, weight in zip(tops, weights, strict=True)
+            if weight
+        ]
         self._layer_names = list(self.layer_dict)
         self._index = {name: i for i, name in enumerate(self._layer_names)}
 
@@ -286,7 +311,7 @@ class Net:
             ]
             if in_place:
                 self._weights_in_place[i] = in_place
-        self._kept_before: dict[int, list[tuple[Blob, Blob]]] = {}
+        self._kept_before: dict[int, list[tuple[Blob, Blob, list[tuple[Blob, Blob]]]]] = {}
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
         for kept in plan_kept(
@@ -298,13 +323,16 @@ class Net:
             self._output_ids,
         ):
             blob = self._blob_list[kept.blob]
-            copy = Blob(blob.shape, self.dtype)
-            copy.share_diff(blob)
-            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy))
-            for i, j in kept.tops:
-                self._backward_tops[i][j] = copy
-            for i, j in kept.bottoms:
-                self._backward_bottoms[i][j] = copy
+            # each reader sees the copy in the shape of its own blob, and the gradient of that blob: where a
+            # layer has made a view, these differ
+            stand_ins = []
+            for blobs, places in ((self._backward_tops, kept.tops), (self._backward_bottoms, kept.bottoms)):
+                for i, j in places:
+                    stand_in = Blob((0,), self.dtype)
+                    stand_ins.append((blobs[i][j], stand_in))
+                    blobs[i][j] = stand_in
+            copy = Blob((0,), self.dtype)
+            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy, stand_ins))
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -362,10 +390,14 @@ class Net:
                 call(i)
 
     def _keep(self, i: int) -> None:
-        for blob, copy in self._kept_before[i]:
+        for blob, copy, stand_ins in self._kept_before[i]:
             if copy.shape != blob.shape:
                 copy.reshape(*blob.shape)
-                copy.share_diff(blob)
+            for own, stand_in in stand_ins:
+                if stand_in.shape != own.shape:
+                    stand_in.reshape(*own.shape)
+                    stand_in.share_data(copy)
+                    stand_in.share_diff(own)
             self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
 
     def backward(
@@ -428,12 +460,27 @@ class Net:
     @property
     def loss(self) -> float:
         """Total loss of the last forward pass: each weighted top's sum times its weight."""
-        return sum(
-            weight * float(top.data.sum(dtype=np.float64))
-            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
-            for top, weight in zip(tops, weights, strict=True)
-            if weight
-        )
+        return sum(weight * float(top.data.sum(dtype=np.float64)) for top, weight in self._losses)
+
+    @property
+    def debug_info(self) -> bool:
+        """Whether each pass prints how large the values and the gradients are (``debug_info`` in the text)."""
+        return self._debug_info
+
+    @debug_info.setter
+    def debug_info(self, on: bool) -> None:
+        self._debug_info = on
+        if on and not self._watched:
+            self._watched = True
+            watch(self, self._propagate_down)
+
+    def forward_backward(self) -> float:
+        """Run the whole net forward and backward and return the loss, as a step of a solver does."""
+        last = len(self.layers) - 1
+        self._forward(0, last)
+        loss = self.loss
+        self._backward(last, 0)
+        return loss
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run as many forward passes as the inputs need, cut into batches of the net's size.

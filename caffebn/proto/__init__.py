@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 from caffebn.proto import binary, schema, text, upgrade
 from caffebn.proto.blobs import blob_array, make_blob
+from caffebn.proto.foreign import as_message
 from caffebn.proto.message import Message, Repeated
 from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText
 
@@ -13,6 +17,7 @@ __all__ = [
     "Repeated",
     "UnknownBinary",
     "UnknownText",
+    "as_message",
     "binary",
     "blob_array",
     "make_blob",
@@ -20,3 +25,10 @@ __all__ = [
     "text",
     "upgrade",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # scripts say caffe.proto.caffe_pb2 without importing it; the protobuf package is optional and slow
+    if name == "caffe_pb2":
+        return import_module("caffebn.proto.caffe_pb2")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -137,8 +137,12 @@ def _enum(field: Field, value: object) -> str:
 
 
 def _message(field: Field, value: object) -> object:
+    from caffebn.proto.foreign import from_protobuf  # which is made of messages, and they of these checks
+
     if getattr(value, "schema", None) is field.type:
         return value
+    if (twin := from_protobuf(value, field.type.name)) is not None:
+        return twin
     raise _refusal(field, f"a {field.type_name} message", value)
 
 

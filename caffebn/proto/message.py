@@ -43,6 +43,16 @@ class Repeated(list):
     def insert(self, index: SupportsIndex, value: Any) -> None:
         super().insert(index, self._check(value))
 
+    def add(self, **values: Any) -> Message:
+        """Append a new message with these values and return it (the field holds messages)."""
+        if self._field.kind != "message":
+            raise ArgumentError(
+                f"{self._field.owner}.{self._field.name} does not hold messages: use append(value)"
+            )
+        message = Message(self._field.type, **values)
+        self.append(message)
+        return message
+
     def __iadd__(self, values: Iterable[Any]) -> Repeated:  # type: ignore[misc]
         self.extend(values)
         return self
@@ -161,9 +171,7 @@ class Message:
         field = self._type.field(name)
         if field.kind != "message" or not field.repeated:
             raise ArgumentError(f"{self._type.name}.{name} is not a list of messages")
-        message = Message(field.type, **values)
-        getattr(self, name).append(message)
-        return message
+        return getattr(self, name).add(**values)
 
     def set_fields(self) -> Iterator[tuple[Field, Any]]:
         """Iterate over the present fields and their values, in the order of the schema."""
@@ -213,6 +221,12 @@ class Message:
         from caffebn.proto import text  # the printer is made of messages
 
         return text.dump(self)
+
+    def SerializeToString(self) -> bytes:
+        """Return the binary form, as messages of the protobuf package do; see `caffebn.proto.binary.dump`."""
+        from caffebn.proto import binary  # the writer is made of messages
+
+        return binary.dump(self)
 
     # -- what it is and where it came from
 
@@ -276,6 +290,15 @@ def place(message: Message, name: str, offset: int) -> None:
     if message._places is None:
         _set(message, "_places", {})
     message._places.setdefault(name, []).append(offset)
+
+
+def first_line(message: Message, name: str) -> int | None:
+    """Return on which line of its own text a field first stands, or None when it stands in none."""
+    value = message._values.get(name)
+    if isinstance(value, Message):
+        return value._source.line(value._offset) if value._source else None
+    offsets = (message._places or {}).get(name)
+    return message._source.line(offsets[0]) if offsets and message._source else None
 
 
 def _fill(

@@ -14,7 +14,16 @@ from caffebn.errors import ArgumentError, did_you_mean
 from caffebn.proto import kinds, wire
 from caffebn.proto.table import TABLE
 
-__all__ = ["UNKNOWN", "EnumType", "Field", "MessageType", "enums", "message_type", "messages"]
+__all__ = [
+    "UNKNOWN",
+    "EnumType",
+    "Field",
+    "MessageType",
+    "enums",
+    "message_type",
+    "messages",
+    "parameter_field",
+]
 
 
 class EnumType:
@@ -167,6 +176,17 @@ def message_type(name: str) -> MessageType:
         return messages[name] if name != UNKNOWN.name else UNKNOWN
     except KeyError:
         raise ArgumentError(f'there is no message "{name}" in Caffe{did_you_mean(name, messages)}') from None
+
+
+def parameter_field(layer_type: str) -> Field | None:
+    """Return the field of LayerParameter whose message is named after a layer type.
+
+    That is ``convolution_param``, a `ConvolutionParameter`, for ``"Convolution"``; None for a type
+    without a message of its own, such as ``"Deconvolution"``.
+    """
+    name = f"{layer_type}Parameter"
+    fields = messages["LayerParameter"].fields.values()
+    return next((field for field in fields if field.kind == "message" and field.type.name == name), None)
 
 
 def _load(table: str) -> tuple[dict[str, MessageType], dict[str, EnumType]]:

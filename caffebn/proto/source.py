@@ -31,7 +31,11 @@ class Source:
             self._starts.append(end + 1)
             end = text.find("\n", end + 1)
 
+    def line(self, offset: int) -> int:
+        """Return the number of the line, from 1, of the character at `offset`."""
+        return bisect_right(self._starts, offset)
+
     def where(self, offset: int) -> Where:
         """Return the place of the character at `offset`."""
-        line = bisect_right(self._starts, offset)
+        line = self.line(offset)
         return Where(self.filename, line, offset - self._starts[line - 1] + 1)

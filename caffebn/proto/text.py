@@ -17,7 +17,7 @@ from caffebn.proto.source import Source
 from caffebn.proto.text_printer import dump
 from caffebn.proto.text_reader import Reader
 
-__all__ = ["MAX_BYTES", "dump", "parse", "read"]
+__all__ = ["MAX_BYTES", "dump", "load", "parse", "parse_with", "read"]
 
 #: The largest text that is read.
 MAX_BYTES = 256 * 2**20
@@ -45,7 +45,7 @@ def parse(text: str, type: str = "NetParameter", filename: str = "<text>", stric
     ParseError
         When the text is not in the format or not in the schema; it names line and column.
     """
-    return _parse(text, type, filename, strict)
+    return parse_with(Reader, text, type, filename, strict)
 
 
 def read(path: str | os.PathLike[str], type: str = "NetParameter", strict: bool = False) -> Message:
@@ -58,6 +58,19 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter", strict: bool 
     ParseError
         When its content is not a text in the format.
     """
+    return parse_with(Reader, load(path), type, str(path), strict)
+
+
+def load(path: str | os.PathLike[str]) -> str:
+    """Return the content of a text file in UTF-8.
+
+    Raises
+    ------
+    FileError
+        When the file cannot be read, or is too large to be a text.
+    ParseError
+        When it is not UTF-8.
+    """
     name = str(path)
     try:
         size = os.path.getsize(path)
@@ -69,7 +82,7 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter", strict: bool 
             raise
         raise FileError(f"{name}: cannot be read: {e.strerror or e}") from e
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         before = content[: e.start].decode("utf-8", "replace")
         raise ParseError(
@@ -77,12 +90,12 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter", strict: bool 
             "not a binary file such as a .caffemodel",
             Source(name, before).where(len(before)),
         ) from None
-    return _parse(text, type, name, strict)
 
 
-def _parse(text: str, type: str, filename: str, strict: bool) -> Message:
-    reader = Reader(text.removeprefix("\ufeff"), filename, strict)
-    message = reader.message(message_type(type))
-    for words in reader.complaints():
+def parse_with(reader: type[Reader], text: str, type: str, filename: str, strict: bool) -> Message:
+    """Read a message by a class of readers, warning of each unknown field; see `parse`."""
+    reading = reader(text.removeprefix("\ufeff"), filename, strict)
+    message = reading.message(message_type(type))
+    for words in reading.complaints():
         warnings.warn(words, CaffebnWarning, stacklevel=3)
     return message

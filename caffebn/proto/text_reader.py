@@ -4,13 +4,16 @@ Accepted are comments (``#``), ``{}`` and ``<>``, an optional ``:`` before a mes
 ``,`` or ``;`` after a field, lists ``[a, b]`` for repeated fields, adjacent strings (joined),
 C escapes in strings, integers in decimal, hex and octal, floats with an ``f`` at the end,
 ``inf`` and ``nan``, enum values by name and by number.
+
+An expression ``${...}`` is told from a damaged value, but has no value here: templates, which
+`caffebn.blocks` reads by a subclass of this reader, give it one.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -18,7 +21,7 @@ import numpy as np
 
 from caffebn.errors import ParseError, Where, did_you_mean
 from caffebn.proto import kinds, wire
-from caffebn.proto.message import Message, Repeated, new, place
+from caffebn.proto.message import Message, Repeated, first_line, new, place
 from caffebn.proto.schema import UNKNOWN, Field, MessageType
 from caffebn.proto.source import Source
 from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText
@@ -44,6 +47,7 @@ _TOKEN = re.compile(
                       | (?: [0-9]+\.?[0-9]* | \.[0-9]+ ) (?:[eE][+-]?[0-9]+)? [fF]? ) (?![\w.]) )
       | (?P<symbol> [{}<>\[\]:;,\-] )
       | (?P<quote> ["'] )
+      | (?P<expression> \$\{ [^{}]* \} )
       | (?P<comment> \#[^\n]* )
       | (?P<bad> [\w.]+ | . )
       | \Z )""",
@@ -68,9 +72,6 @@ class Reader:
     """Reads one message from a text; after `message`, `complaints` has the words on unknown fields."""
 
     def __init__(self, text: str, filename: str, strict: bool):
-        self._text = text
-        self._next = 0
-        self._source = Source(filename, text)
         self._strict = strict
         self._layer: Message | None = None
         self._count = 0
@@ -85,7 +86,7 @@ class Reader:
             "bytes": self._bytes,
             "enum": self._enum,
         }
-        self._advance()
+        self._go_to(text, Source(filename, text), 0)
 
     def message(self, type: MessageType) -> Message:
         """Read the whole text as one message."""
@@ -102,6 +103,11 @@ class Reader:
             yield f"{self._source.filename}: {self._more_unknown} more unknown fields are kept, but not used"
 
     # -- tokens
+
+    def _go_to(self, text: str, source: Source, at: int) -> None:
+        """Go on reading at offset `at` of a text, whose places `source` knows."""
+        self._text, self._source, self._next = text, source, at
+        self._advance()
 
     def _advance(self) -> None:
         kind: str | None = "comment"
@@ -157,10 +163,10 @@ class Reader:
         type, values = message._type, message._values
         if type.name in _LAYERS:
             self._layer = message
-        while not (self._kind is None or (self._kind == "symbol" and self._token in "}>")):
+        while not self._at_end():
             self._field(message, depth)
         if self._kind is None and close:
-            opened = self._source.where(message._offset).line
+            opened = self._source.line(message._offset)
             self._expected(f'a field or the "{close}" that closes the {type.name} of line {opened}')
         if self._kind is not None and self._token != close:
             self._expected(f'a field or "{close}"' if close else "a field")
@@ -171,17 +177,24 @@ class Reader:
             values[name] = np.frombuffer(values[name], type.fields[name].dtype)
         self._layer = outer
 
+    def _at_end(self) -> bool:
+        """Whether no field follows: at a closing bracket, or at the end of the text."""
+        return self._kind is None or (self._kind == "symbol" and self._token in "}>")
+
     def _field(self, message: Message, depth: int) -> None:
         at, name = self._at, self._token
         if self._kind not in ("word", "number"):
             self._expected("the name of a field")
         field = message._type.fields.get(name)
         self._advance()
+        colon = self._take(":")
         if field is None:
-            self._unknown_field(message, name, at, depth)
+            self._unknown_field(message, name, at, colon, depth)
+        elif colon and self._kind == "expression":
+            self._expression_field(message, field, at, depth)
         elif field.kind == "message":
             self._message_field(message, field, at, depth)
-        elif not self._take(":"):
+        elif not colon:
             self._expected(f'":" after {name}')
         elif field.repeated:
             self._repeated_scalar(message, field, at)
@@ -194,7 +207,6 @@ class Reader:
             self._advance()
 
     def _message_field(self, message: Message, field: Field, at: int, depth: int) -> None:
-        self._take(":")
         if not field.repeated:
             self._check_single(message, field, at)
             message._values[field.name] = self._message(field.type, at, depth)
@@ -225,12 +237,7 @@ class Reader:
 
     def _repeated_scalar(self, message: Message, field: Field, at: int) -> None:
         read = self._scalars[field.kind]
-        elements: Any = message._values.get(field.name)
-        if elements is None:
-            # of an array four or eight bytes an element, however long the text is
-            elements = array("f" if field.kind == "float" else "d") if field.array else Repeated(field)
-            message._values[field.name] = elements
-        add = elements.append if field.array else partial(list.append, elements)
+        add = self._adder(message, field)
         listed = self._take("[")
         if listed and self._take("]"):
             return
@@ -238,17 +245,29 @@ class Reader:
             if not field.array:
                 place(message, field.name, self._at if listed else at)
                 self._counted()
-            add(read(field))
+            add(self._expression(field) if self._kind == "expression" else read(field))
             if not (listed and self._take(",")):
                 break
         if listed and not self._take("]"):
             self._expected('"," or "]"')
 
+    def _adder(self, message: Message, field: Field) -> Callable[[Any], None]:
+        """Give the function that appends to a repeated field what needs no check by Repeated."""
+        elements: Any = message._values.get(field.name)
+        if elements is None:
+            # of an array four or eight bytes an element, however long the text is
+            elements = array("f" if field.kind == "float" else "d") if field.array else Repeated(field)
+            message._values[field.name] = elements
+        return elements.append if field.array else partial(list.append, elements)
+
     def _check_single(self, message: Message, field: Field, at: int) -> None:
         if field.name in message._values:
-            first = message.where_of(field.name)
-            line = f" (first on line {first.line})" if first else ""
-            self._error(f"{field.owner}.{field.name} is not repeated, but specified more than once{line}", at)
+            first = first_line(message, field.name)
+            self._error(
+                f"{field.owner}.{field.name} is not repeated, but specified more than once"
+                f"{f' (first on line {first})' if first else ''}",
+                at,
+            )
 
     def _counted(self) -> None:
         self._count += 1
@@ -324,13 +343,14 @@ class Reader:
     def _joined(self) -> bytes:
         parts = []
         while self._kind == "string":
-            raw = self._token[1:-1]
-            if "\\" in raw:
-                parts.append(_ESCAPE.sub(self._unescaped, raw.encode("utf-8", "surrogateescape")))
-            else:
-                parts.append(raw.encode("utf-8", "surrogateescape"))
+            parts.append(self._unquoted(self._token[1:-1]))
             self._advance()
         return b"".join(parts)
+
+    def _unquoted(self, raw: str) -> bytes:
+        """Give what the text between the quotes of a string stands for."""
+        data = raw.encode("utf-8", "surrogateescape")
+        return _ESCAPE.sub(self._unescaped, data) if "\\" in raw else data
 
     def _unescaped(self, match: re.Match[bytes]) -> bytes:
         octal, hexadecimal, short, long, letter = match.groups()
@@ -346,13 +366,22 @@ class Reader:
             return _LETTERS[letter]
         self._error(f'the string has the unknown escape "{match[0].decode("utf-8", "replace")}"')
 
+    # -- expressions: for a subclass that gives them values
+
+    def _expression_field(self, message: Message, field: Field, at: int, depth: int) -> None:
+        """Read a field whose value, after its colon, is an expression."""
+        self._expression(field)
+
+    def _expression(self, field: Field) -> Any:
+        """Read one scalar of `field` that an expression stands for."""
+        self._expected(f"a value for {field.owner}.{field.name}")
+
     # -- unknown fields
 
-    def _unknown_field(self, message: Message, name: str, at: int, depth: int) -> None:
+    def _unknown_field(self, message: Message, name: str, at: int, colon: bool, depth: int) -> None:
         type = message._type
         if type is not UNKNOWN:
             self._complain(type, name, at)
-        colon = self._take(":")
         if name[0].isdigit() or name[0] == ".":
             message.unknown.append(self._numbered(name, at))
         elif not colon and not (self._kind == "symbol" and self._token in "{<["):

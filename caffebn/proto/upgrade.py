@@ -1,17 +1,18 @@
 """Old forms of nets and solvers, rewritten in place to the present form, as Caffe does on reading a file.
 
-A net: the V1 form (``layers``), old fields of data layers, ``input`` fields, the
-learning rates of BatchNorm.  A solver: the number ``solver_type``.
+A net: the V0 form (``layers { layer { ... } }``), the V1 form (``layers``), old fields of data layers,
+``input`` fields, the learning rates of BatchNorm.  A solver: the number ``solver_type``, and the nets in it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
-from caffebn.errors import CaffebnWarning, NetError
+from caffebn.errors import CaffebnWarning, NetError, did_you_mean
 from caffebn.proto.message import Message, Repeated, new, place
-from caffebn.proto.schema import messages
+from caffebn.proto.schema import messages, parameter_field
 from caffebn.proto.unknown import UnknownBinary
 
 __all__ = ["net", "solver"]
@@ -30,6 +31,39 @@ _SPECIAL_TYPES = {
     "SOFTMAX_LOSS": "SoftmaxWithLoss",
     "TANH": "TanH",
 }
+
+#: Types of the V0 form whose V1 name is not the same word in capitals.
+_V0_TYPES = {
+    "conv": "CONVOLUTION",
+    "images": "IMAGE_DATA",
+    "innerproduct": "INNER_PRODUCT",
+    "pool": "POOLING",
+}
+_V0_TYPES |= {
+    name: name.upper()
+    for name in (
+        "accuracy bnll concat data dropout euclidean_loss flatten hdf5_data hdf5_output im2col infogain_loss lrn "
+        "multinomial_logistic_loss relu sigmoid softmax softmax_loss split tanh window_data"
+    ).split()
+}
+
+#: Fields of the V0 form that have another name today, in the parameters of the type or in `transform_param`.
+_V0_FIELDS = {
+    "biasterm": "bias_term",
+    "kernelsize": "kernel_size",
+    "batchsize": "batch_size",
+    "shuffle_images": "shuffle",
+    "det_fg_threshold": "fg_threshold",
+    "det_bg_threshold": "bg_threshold",
+    "det_fg_fraction": "fg_fraction",
+    "det_context_pad": "context_pad",
+    "det_crop_mode": "crop_mode",
+    "meanfile": "mean_file",
+    "cropsize": "crop_size",
+}
+
+#: Layers that alone can take over the padding of a padding layer.
+_V0_PADDED = ("conv", "pool")
 
 _SOLVER_TYPES = {
     "SGD": "SGD",
@@ -59,6 +93,9 @@ def net(message: Message, filename: str = "") -> list[str]:
       ``weight_decay``, ``param`` and ``blob_share_mode`` become ``param`` messages, and
       ``scale``, ``mean_file``, ``crop_size`` and ``mirror`` of data layers move to
       ``transform_param``.  Weights are carried over, not copied.
+    * In the V0 form, the layer inside becomes the layer, its type a name of today, and its fields
+      go to the parameters of that type or to ``transform_param``; fields that the type does not have
+      are left out with a warning.  A padding layer becomes the ``pad`` of what reads it.
     * ``input`` with ``input_shape`` or ``input_dim`` becomes an Input layer in front.
     * A BatchNorm layer with exactly three ``param`` gets ``lr_mult`` and ``decay_mult`` 0 in
       each, for its blobs are statistics and must not be learned.
@@ -78,8 +115,14 @@ def net(message: Message, filename: str = "") -> list[str]:
     Raises
     ------
     NetError
-        For a net in the V0 form, for ``layers`` beside ``layer``, and for ``input`` fields
-        that do not belong together.
+        For ``layers`` beside ``layer``, for a type that the V0 form does not have, for a padding layer
+        that is not read by convolutions and poolings alone, and for ``input`` fields that do not belong
+        together.
+
+    Warns
+    -----
+    CaffebnWarning
+        For fields that have no effect.
     """
     return [
         *_upgrade_layers(message, filename),
@@ -89,7 +132,7 @@ def net(message: Message, filename: str = "") -> list[str]:
 
 
 def solver(message: Message) -> list[str]:
-    """Rewrite the old ``solver_type`` of a `SolverParameter` to ``type``, in place.
+    """Rewrite the old ``solver_type`` of a `SolverParameter` to ``type``, and the nets in it, in place.
 
     Returns
     -------
@@ -99,10 +142,21 @@ def solver(message: Message) -> list[str]:
     Raises
     ------
     NetError
-        When both are given.
+        When both are given; see also `net`.
     """
+    return [*_upgrade_solver_type(message), *_upgrade_nets(message)]
+
+
+def _upgrade_nets(solver: Message) -> Iterator[str]:
+    for field, value in list(solver.set_fields()):
+        if field.kind == "message" and field.type.name == "NetParameter":
+            for definition in value if field.repeated else [value]:
+                yield from (f"{field.name}: {change}" for change in net(definition))
+
+
+def _upgrade_solver_type(message: Message) -> Iterator[str]:
     if not message.has("solver_type"):
-        return []
+        return
     if message.has("type"):
         raise NetError(
             f'type: "{message.type}" and the old solver_type: {message.solver_type} are both given; '
@@ -113,7 +167,7 @@ def solver(message: Message) -> list[str]:
     message.type = _SOLVER_TYPES[old]
     _carry_place(message, "solver_type", message, "type")
     message.clear("solver_type")
-    return [f'solver_type: {old} is now type: "{message.type}"']
+    yield f'solver_type: {old} is now type: "{message.type}"'
 
 
 def _error(words: str, filename: str, message: Message, field: str) -> NetError:
@@ -137,24 +191,26 @@ def _upgrade_layers(net: Message, filename: str) -> Iterator[str]:
             net,
             "layers",
         )
-    if any(old.has("layer") for old in net.layers):
-        raise _error(
-            "the net is in Caffe's V0 form (layers { layer { ... } }), which is not supported; "
-            "bring it to the present form with Caffe's upgrade_net_proto_text or upgrade_net_proto_binary",
-            filename,
-            net,
-            "layers",
-        )
-    layers = [_upgraded_layer(old) for old in net.layers]
-    untyped = [old.name for old in net.layers if old.type == "NONE"]
+    yield from _fold_padding(net, filename)
+    layers = []
+    for old in net.layers:
+        layers.append(_upgraded_layer(old, filename))
+    in_v0 = sum(old.has("layer") for old in net.layers)
+    in_v1 = len(layers) - in_v0
+    untyped = [
+        now.name for now, old in zip(layers, net.layers, strict=True) if old.type == "NONE" and not now.type
+    ]
     net.clear("layers")
     net.layer = layers
-    yield f"{len(layers)} layers in the V1 form (layers) are now in the present form (layer)"
+    if in_v0:
+        yield f"{in_v0} layers in the V0 form (layers {{ layer {{ ... }} }}) are now in the present form (layer)"
+    if in_v1:
+        yield f"{in_v1} layers in the V1 form (layers) are now in the present form (layer)"
     if untyped:
         yield f"the type of {len(untyped)} layers is not in the V1 form and is now empty: {_listed(untyped)}"
 
 
-def _upgraded_layer(old: Message) -> Message:
+def _upgraded_layer(old: Message, filename: str) -> Message:
     layer = new(messages["LayerParameter"], old._source, old._offset)
     for field, value in old.set_fields():
         target = layer.schema.fields.get(field.name)
@@ -170,8 +226,113 @@ def _upgraded_layer(old: Message) -> Message:
     layer.unknown.extend(
         u for u in old.unknown if not (isinstance(u, UnknownBinary) and u.number in layer.schema.by_number)
     )
+    if old.has("layer"):
+        _take_v0(old.layer, layer, filename)
     _move_transform(layer)
     return layer
+
+
+# -- the V0 form: what was one layer was a connection with a layer in it
+
+
+def _take_v0(old: Message, layer: Message, filename: str) -> None:
+    """Give a layer of today what the layer inside a V0 connection says."""
+    if old.has("name"):
+        layer.name = old.name
+        _carry_place(old, "name", layer, "name")
+    if old.has("type"):
+        if old.type not in _V0_TYPES:
+            raise _error(
+                f'layer "{old.name}": there is no type "{old.type}" in the V0 form'
+                f"{did_you_mean(old.type, _V0_TYPES)} (known: {', '.join(sorted(_V0_TYPES))})",
+                filename,
+                old,
+                "type",
+            )
+        layer.type = _type_name(_V0_TYPES[old.type])
+        _carry_place(old, "type", layer, "type")
+    without_effect = []
+    for field, value in old.set_fields():
+        if field.name in ("name", "type"):
+            continue
+        if field.name == "blobs":
+            layer._values["blobs"] = Repeated(layer.schema.fields["blobs"], value)
+        elif field.name in _PER_BLOB:
+            _spread(old, field.name, value, layer)
+        elif not _move_v0_field(old, field.name, value, layer):
+            without_effect.append(field.name)
+    layer.unknown.extend(u for u in old.unknown if not isinstance(u, UnknownBinary))
+    if without_effect:
+        where = old.where_of(without_effect[0]) or old.where
+        at = f"{where}: " if where else ""
+        warnings.warn(
+            f'{at}layer "{old.name}": {", ".join(without_effect)} has no effect in a layer of type "{old.type}", '
+            "as in Caffe, and is left out",
+            CaffebnWarning,
+            stacklevel=5,
+        )
+
+
+def _move_v0_field(old: Message, name: str, value: Any, layer: Message) -> bool:
+    """Put a field where it belongs today: `transform_param`, or the parameters of the type; False: nowhere."""
+    today = _V0_FIELDS.get(name, name)
+    own = parameter_field(layer.type)
+    if name == "shuffle_images" and layer.type != "ImageData":
+        return False  # HDF5Data has had such a field only since
+    if today in _TRANSFORM_FIELDS:
+        param = layer.mutable("transform_param")
+    elif own is not None and own.name == today:
+        setattr(layer, today, value)
+        return True
+    elif own is not None and today in own.type.fields:
+        param = layer.mutable(own.name)
+    else:
+        return False
+    setattr(param, today, [value] if param.schema.fields[today].repeated else value)
+    return True
+
+
+def _fold_padding(net: Message, filename: str) -> Iterator[str]:
+    """Give the padding of each padding layer to the convolutions and poolings that read it."""
+    makers: dict[str, Message] = {}
+    read: set[int] = set()
+    for connection in net.layers:
+        for i, name in enumerate(connection.bottom):
+            padding = makers.get(name)
+            if padding is None or padding.layer.type != "padding":
+                continue
+            read.add(id(padding))
+            _take_padding(connection, i, padding, filename)
+        makers.update((name, connection) for name in connection.top)
+    paddings = [c for c in net.layers if c.layer.type == "padding"]
+    for padding in paddings:
+        if id(padding) not in read:
+            raise _padding_error(padding, "no layer reads what it makes", filename, padding)
+    if paddings:
+        net.layers = [c for c in net.layers if c.layer.type != "padding"]
+        yield (
+            f"{len(paddings)} padding layers are now the pad of what read them: "
+            f"{_listed([c.layer.name for c in paddings])}"
+        )
+
+
+def _take_padding(connection: Message, bottom: int, padding: Message, filename: str) -> None:
+    layer = connection.layer
+    if layer.type not in _V0_PADDED or len(connection.bottom) != 1:
+        words = f'layer "{layer.name}" (type "{layer.type}") reads it, but only a conv or a pool with one bottom can'
+    elif len(padding.bottom) != 1 or len(padding.top) != 1:
+        words = f"it needs one bottom and one top, found {len(padding.bottom)} and {len(padding.top)}"
+    elif layer.pad:
+        words = f'layer "{layer.name}" behind it has a pad of its own'
+    else:
+        layer.pad = padding.layer.pad
+        connection.bottom[bottom] = padding.bottom[0]
+        return
+    raise _padding_error(padding, words, filename, connection)
+
+
+def _padding_error(padding: Message, words: str, filename: str, where: Message) -> NetError:
+    return _error(f'padding layer "{padding.layer.name}": {words}', filename, where, "layer")
 
 
 def _type_name(name: str) -> str:

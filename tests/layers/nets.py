@@ -9,8 +9,8 @@ import pytest
 
 from caffebn.blob import Blob
 from caffebn.errors import NetError
+from caffebn.gradient import GradientReport, check_gradients
 from caffebn.net import Net
-from tests.layers.gradient import GradientReport, check_gradients
 
 __all__ = ["check_in_place", "check_layer", "make", "outcome", "randomise", "refusal", "values"]
 

@@ -109,3 +109,29 @@ def test_missing_sizes_are_refused(field):
 def test_counts_are_refused():
     text = 'layer { name: "mem" type: "MemoryData" top: "data" }'
     assert refusal(text) == 'layer "mem" (MemoryData): needs 2 tops, found 1'
+
+
+def test_its_place_can_be_kept():
+    made = net()
+    made.set_input_arrays(*items(6))
+    made.forward()
+    layer = made.layers[0]
+    assert layer.get_state() == {"position": 2}
+    twin = net()
+    twin.set_input_arrays(*items(6))
+    twin.layers[0].set_state({"position": 4})
+    twin.forward()
+    assert twin.blobs["label"].data.ravel().tolist() == [4, 5]
+    assert twin.layers[0].get_state() == {"position": 0}
+    net().layers[0].set_state({"position": 0})
+
+
+@pytest.mark.parametrize("state", [{}, {"position": 6}, {"position": -2}, {"position": 3}, {"position": "2"}])
+def test_a_place_that_is_not_there(state):
+    made = net()
+    made.set_input_arrays(*items(6))
+    with pytest.raises(
+        ArgumentError, match=r'"mem" \(MemoryData\): cannot go on at item .* of 6: give it the same arrays'
+    ):
+        made.layers[0].set_state(state)
+    assert made.layers[0].get_state() == {"position": 0}

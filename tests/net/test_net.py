@@ -5,7 +5,7 @@ import pytest
 
 import caffebn
 from caffebn import errors
-from caffebn.proto import text
+from caffebn.proto import binary, text
 
 MLP = """
 name: "mlp"
@@ -119,6 +119,18 @@ def test_backward_returns_what_is_asked_for(path):
     net.backward()
     np.testing.assert_allclose(doubled, 2 * net.params["ip2"][0].diff, rtol=1e-5)
     assert list(net.backward(loss=np.array(1.0))) == ["data", "label"]
+
+
+def test_forward_backward_is_both_and_the_loss_between(path):
+    one, other = (caffebn.Net(str(path), caffebn.TRAIN) for _ in range(2))
+    other.share_with(one)
+    for net in (one, other):
+        net.forward(**values())
+    one.backward()
+    loss = other.forward_backward()
+    assert loss == one.loss > 0
+    np.testing.assert_array_equal(one.parameters.diff.flat, other.parameters.diff.flat)
+    assert other.parameters.diff.flat.any()
 
 
 def test_gradients_stop_where_nothing_learns(path):
@@ -447,5 +459,39 @@ def test_strict_refuses_what_is_unknown(tmp_path):
 def test_mode():
     caffebn.set_mode_cpu()
     assert caffebn.Net.from_text(INPUT, caffebn.TEST).device == "cpu"
-    with pytest.raises(errors.CaffebnError, match="gpu"):
+    words = "this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
+    with pytest.raises(errors.ArgumentError, match=rf"^set_mode_gpu\(\): {words}$"):
         caffebn.set_mode_gpu()
+    with pytest.raises(errors.ArgumentError, match=rf"^set_device\(1\): {words}$"):
+        caffebn.set_device(1)
+
+
+def test_a_net_of_the_v0_form_runs_with_weights_of_that_form(tmp_path):
+    old = """
+        input: "x" input_dim: [2, 3, 5, 5]
+        layers { layer { name: "pad" type: "padding" pad: 1 } bottom: "x" top: "p" }
+        layers { layer { name: "conv" type: "conv" num_output: 4 kernelsize: 3 stride: 2 } bottom: "p" top: "c" }
+        layers { layer { name: "relu" type: "relu" } bottom: "c" top: "c" }
+        layers { layer { name: "fc" type: "innerproduct" num_output: 2 } bottom: "c" top: "fc" }
+        """
+    now = """
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [2, 3, 5, 5] } } }
+        layer { name: "conv" type: "Convolution" bottom: "x" top: "c"
+                convolution_param { num_output: 4 kernel_size: 3 stride: 2 pad: 1 weight_filler { type: "msra" } } }
+        layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+        layer { name: "fc" type: "InnerProduct" bottom: "c" top: "fc"
+                inner_product_param { num_output: 2 weight_filler { type: "msra" } } }
+        """
+    net = caffebn.Net.from_text(now, caffebn.TEST)
+    weights = text.parse(old)
+    for connection in weights.layers:
+        for blob in net.params.get(connection.layer.name, ()):
+            shape = (1,) * (4 - len(blob.shape)) + blob.shape
+            four = dict(zip(("num", "channels", "height", "width"), shape, strict=True))
+            connection.layer.add("blobs", **four, data=blob.data.ravel())
+    binary.write(tmp_path / "old.caffemodel", weights)
+    again = caffebn.Net.from_text(old, caffebn.TEST, weights=tmp_path / "old.caffemodel")
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 5))
+    found = again.forward(x=x)["fc"]
+    assert found.std() > 0
+    np.testing.assert_array_equal(found, net.forward(x=x)["fc"])

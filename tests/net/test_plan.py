@@ -7,6 +7,16 @@ import caffebn
 from caffebn.errors import NetError
 
 LAYERS = {
+    "BNLL": "",
+    "Clip": "clip_param { min: -0.4 max: 1.5 }",
+    "ELU": "",
+    "NegativeELU": "elu_param { alpha: -0.5 }",
+    "Exp": "",
+    "Log": "log_param { shift: 2 scale: 0.3 }",
+    "MVN": "",
+    "Power": "power_param { power: 3 shift: 1 scale: 0.1 }",
+    "PReLU": "prelu_param { channel_shared: true }",
+    "Swish": "",
     "Sigmoid": "",
     "TanH": "",
     "ReLU": "",
@@ -22,11 +32,11 @@ LAYERS = {
 def net(types: list[str], in_place: bool) -> caffebn.Net:
     lines = [
         "force_backward: true",
-        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 4 } } }',
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 3 dim: 2 dim: 4 dim: 1 } } }',
     ]
     lines.append('layer { name: "first" type: "TanH" bottom: "x" top: "b0" }')
     for i, name in enumerate(types):
-        kind = "ReLU" if "ReLU" in name else name
+        kind = name.removeprefix("Negative").removeprefix("Leaky")
         top = "b0" if in_place else f"b{i + 1}"
         bottom = "b0" if in_place else f"b{i}"
         lines.append(
@@ -88,6 +98,79 @@ def test_kept_values_follow_a_reshape():
     other.blobs["x"].reshape(5, 2, 3)
     for found, right in zip(run(made)[1], run(other)[1], strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-12)
+
+
+SIGMOID = 'layer { name: "s" type: "Sigmoid" bottom: "d" top: "x" }'
+TANH = 'layer { name: "t" type: "TanH" bottom: "%s" top: "t" }'
+RELU = 'layer { name: "to_%s" type: "ReLU" bottom: "%s" top: "%s" }'
+
+
+@pytest.mark.parametrize("end", ["r", "b"])
+def test_a_view_that_was_read_before_may_be_overwritten(end):
+    """Sigmoid and TanH read x going backward, each with the gradient of its own blob, after ReLU has overwritten it."""
+    split = 'layer { name: "split" type: "Split" bottom: "x" top: "a" top: "b" }'
+    text = SIGMOID + split + TANH % "a" + RELU % (end, "b", end)
+    head = 'layer { name: "in" type: "Input" top: "d" input_param { shape { dim: 3 dim: 4 } } }'
+    made = caffebn.Net.from_text(f"force_backward: true {head} {text}", caffebn.TRAIN, dtype="float64")
+    rng = np.random.default_rng(0)
+    made.blobs["d"].data[...], t, r = rng.normal(size=(3, 3, 4))
+    for shape in ((3, 4), (2, 6)):
+        made.blobs["d"].reshape(*shape)
+        made.forward()
+        made.backward(**{"t": t.reshape(shape), end: r.reshape(shape)})
+        x = 1 / (1 + np.exp(-made.blobs["d"].data))
+        expected = (t.reshape(shape) * (1 - np.tanh(x) ** 2) + r.reshape(shape)) * x * (1 - x)
+        np.testing.assert_allclose(made.blobs["d"].diff, expected, rtol=1e-12)
+
+
+def test_a_parameter_cannot_be_overwritten():
+    """Parameter's top looks at its blob: ReLU in place would clip the weights themselves."""
+    for text, name in (
+        (RELU % ("p", "p", "p"), "p"),
+        ('layer { name: "f" type: "Flatten" bottom: "p" top: "v" }' + RELU % ("v", "v", "v"), "v"),
+    ):
+        with pytest.raises(
+            NetError,
+            match=rf'layer "to_{name}" \(ReLU\): works in place on "{name}", which is a parameter of layer "par" '
+            r"\(Parameter\): give it a top of its own",
+        ):
+            caffebn.Net.from_text(
+                'layer { name: "par" type: "Parameter" top: "p" parameter_param { shape { dim: 2 dim: 3 } } }'
+                + text,
+                caffebn.TRAIN,
+            )
+
+
+@pytest.mark.parametrize("top", ["x", "y"])
+def test_a_loss_weight_on_a_layer_in_place_counts_in_every_pass(top):
+    """Going backward in place, the layer overwrites the weight."""
+    made = caffebn.Net.from_text(
+        "force_backward: true "
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 } } }'
+        f'layer {{ name: "r" type: "ReLU" bottom: "x" top: "{top}" loss_weight: 3 }}',
+        caffebn.TRAIN,
+    )
+    for _ in range(3):
+        made.forward(x=[-1, 2, 0, 4])
+        assert made.loss == 18
+        made.backward()
+        assert made.blobs["x"].diff.tolist() == [0, 3, 0, 3]
+
+
+def test_a_weight_that_the_user_changes_stays():
+    """pycaffe's way to scale a loss for one pass, or for all that follow."""
+    made = caffebn.Net.from_text(
+        "force_backward: true "
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } }'
+        'layer { name: "sum" type: "Reduction" bottom: "x" top: "sum" loss_weight: 3 }',
+        caffebn.TRAIN,
+    )
+    made.blobs["sum"].diff[...] = 5
+    for shape in ((2,), (7,)):
+        made.blobs["x"].reshape(*shape)
+        made.forward()
+        made.backward()
+        assert (made.blobs["x"].diff == 5).all()
 
 
 def test_a_view_that_is_read_after_it_was_overwritten_is_refused():

@@ -412,6 +412,34 @@ def copy_calls(m: Make, outer: int, columns: int) -> dict[str, Callable[[], Call
     }
 
 
+def update_calls(m: Make, n: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family update."""
+
+    def step(*history: str, **numbers: float) -> Callable[[], Call]:
+        return lambda: {
+            "w": m.tensor(n),
+            "dw": m.tensor(n),
+            **{name: m.positive(n) for name in history},
+            "rate": 0.1,
+            **numbers,
+            "scale": 0.3,
+            "decay": 0.2,
+            "l1": False,
+        }
+
+    adam = {"beta1": 0.9, "beta2": 0.999}
+    return {
+        "sum_of_squares": lambda: {"x": m.tensor(n), "out": m.out(1, dtype=DOUBLE)},
+        "update_sgd": step("h", momentum=0.9),
+        "update_nesterov": step("h", momentum=0.9),
+        "update_adagrad": step("h", delta=1e-3),
+        "update_rmsprop": step("h", rms_decay=0.98, delta=1e-3),
+        "update_adadelta": step("h", "u", momentum=0.95, delta=1e-3),
+        "update_adam": step("m", "v", **adam, delta=1e-3),
+        "update_nadam": step("m", "v", **adam, of_m=4.7, of_g=0.5, of_v=300.0, delta=1e-3),
+    }
+
+
 FAMILIES = {
     "channel": channel_calls,
     "elementwise": elementwise_calls,
@@ -420,6 +448,7 @@ FAMILIES = {
     "softmax": softmax_calls,
     "loss": loss_calls,
     "copy": copy_calls,
+    "update": update_calls,
 }
 
 #: Arguments that an op writes.
@@ -495,6 +524,14 @@ OUTPUTS = {
     "copy_into": ["dst"],
     "copy_from": ["dst"],
     "add_from": ["dst"],
+    "sum_of_squares": ["out"],
+    "update_sgd": ["w", "dw", "h"],
+    "update_nesterov": ["w", "dw", "h"],
+    "update_adagrad": ["w", "dw", "h"],
+    "update_rmsprop": ["w", "dw", "h"],
+    "update_adadelta": ["w", "dw", "h", "u"],
+    "update_adam": ["w", "dw", "m", "v"],
+    "update_nadam": ["w", "dw", "m", "v"],
     "copy_block": ["dst"],
     "paste_block": ["dst"],
     "row_indices": ["index"],
@@ -514,6 +551,7 @@ LARGE = {
     "softmax": [(3, 6, 50)],
     "loss": [(700, 9)],
     "copy": [(3, 20000)],
+    "update": [(40001,)],
 }
 
 

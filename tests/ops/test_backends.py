@@ -22,6 +22,8 @@ EXACT = {
     "power_backward", "log_backward",
     "relu", "relu_backward", "sigmoid_backward", "tanh_backward", "dropout", "scale_copy", "axpy",
     "weighted_sum", "multiply", "product_gradient", "maximum", "maximum_update", "select_gradient", "fill",
+    "update_sgd", "update_nesterov", "update_adagrad", "update_rmsprop", "update_adadelta", "update_adam",
+    "update_nadam",
     "max_pool", "softmax_loss_backward", "accuracy", "arg_max", "contrastive_loss_backward",
     "multinomial_loss_backward", "hinge_loss_backward",
     "copy_into", "copy_from", "add_from", "copy_block", "paste_block", "row_indices", "gather_rows",
@@ -78,6 +80,7 @@ SHAPES = {
     "softmax": [(2, 3, 4), (60, 10, 1), (1, 4, 1), (2, 3, 100), (0, 3, 4), (2, 3, 0)],
     "loss": [(4, 3), (1, 2), (0, 4), (1100, 5)],
     "copy": [(2, 3), (1, 40000), (0, 3), (3, 0)],
+    "update": [(0,), (1,), (7,), (8192,), (8193,), (30000,)],
 }
 
 

@@ -68,6 +68,18 @@ def test_add_appends_a_message():
     assert isinstance(net.add("layer"), Message)
 
 
+def test_lists_of_messages_append_new_ones():
+    net = Message("NetParameter")
+    added = net.input_shape.add()
+    added.dim.extend([1, 2])
+    assert net.input_shape.add(dim=[3]) is net.input_shape[1]
+    assert net == Message("NetParameter", input_shape=[{"dim": [1, 2]}, {"dim": [3]}])
+    with pytest.raises(
+        ArgumentError, match=r"NetParameter\.input does not hold messages: use append\(value\)"
+    ):
+        net.input.add()
+
+
 def test_messages_may_be_given_as_dicts():
     layer = Message("LayerParameter", convolution_param={"num_output": 3, "pad": [1]}, param=[{"lr_mult": 2}])
     assert layer.convolution_param.num_output == 3

@@ -83,6 +83,16 @@ from caffebn.ops.cpu.softmax import (
     softmax_loss,
     softmax_loss_backward,
 )
+from caffebn.ops.cpu.update import (
+    sum_of_squares,
+    update_adadelta,
+    update_adagrad,
+    update_adam,
+    update_nadam,
+    update_nesterov,
+    update_rmsprop,
+    update_sgd,
+)
 from caffebn.ops.geometry import ConvGeometry
 
 __all__ = [
@@ -163,11 +173,19 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_backward",
     "stored_statistics",
+    "sum_of_squares",
     "swish",
     "swish_backward",
     "tanh",
     "tanh_backward",
     "threshold",
+    "update_adadelta",
+    "update_adagrad",
+    "update_adam",
+    "update_nadam",
+    "update_nesterov",
+    "update_rmsprop",
+    "update_sgd",
     "update_statistics",
     "weighted_sum",
 ]

@@ -93,6 +93,16 @@ from caffebn.ops.reference.softmax import (
     softmax_loss,
     softmax_loss_backward,
 )
+from caffebn.ops.reference.update import (
+    sum_of_squares,
+    update_adadelta,
+    update_adagrad,
+    update_adam,
+    update_nadam,
+    update_nesterov,
+    update_rmsprop,
+    update_sgd,
+)
 
 __all__ = [
     "ConvGeometry",
@@ -172,11 +182,19 @@ __all__ = [
     "softmax_loss",
     "softmax_loss_backward",
     "stored_statistics",
+    "sum_of_squares",
     "swish",
     "swish_backward",
     "tanh",
     "tanh_backward",
     "threshold",
+    "update_adadelta",
+    "update_adagrad",
+    "update_adam",
+    "update_nadam",
+    "update_nesterov",
+    "update_rmsprop",
+    "update_sgd",
     "update_statistics",
     "weighted_sum",
 ]

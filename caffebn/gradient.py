@@ -12,14 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from caffebn.errors import ArgumentError
+from caffebn.blob import Blob
+from caffebn.errors import ArgumentError, GradientError
 from caffebn.net import Net
 
-__all__ = ["GradientError", "GradientReport", "check_gradients"]
-
-
-class GradientError(AssertionError):
-    """A gradient that differs from the differences, or could not be compared."""
+__all__ = ["GradientReport", "check_gradients"]
 
 
 @dataclass
@@ -94,6 +91,13 @@ def check_gradients(
         A derivative differs; or nothing, or too little, could be compared.
     ArgumentError
         The net is not in float64, or a name is unknown.
+
+    Examples
+    --------
+    >>> net = Net.from_text(text, "TRAIN", dtype="float64")
+    >>> net.blobs["x"].data[...] = np.random.default_rng(0).standard_normal(net.blobs["x"].shape)
+    >>> check_gradients(net).compared
+    24
     """
     if net.dtype != np.float64:
         raise ArgumentError(f"differences need Net(..., dtype='float64'), found a net in {net.dtype}")
@@ -152,7 +156,7 @@ class _Objective:
 
     def __init__(self, net: Net, rng: np.random.Generator):
         self.net = net
-        self.blobs = {name: net.blobs[name] for name in net.inputs}
+        self.blobs: dict[str | tuple[str, int], Blob] = {name: net.blobs[name] for name in net.inputs}
         self.blobs |= {(name, i): blob for name, blobs in net.params.items() for i, blob in enumerate(blobs)}
         self.values = {key: blob.data.copy() for key, blob in self.blobs.items()}
         generators = {id(layer.rng): layer.rng for layer in net.layers}.values()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, GradientError
+from caffebn.gradient import check_gradients
 from caffebn.layers.neuron import Sigmoid
 from caffebn.layers.scale import Scale
-from tests.layers.gradient import GradientError, check_gradients
 from tests.layers.nets import make, randomise, values
 
 SIGMOID = 'layer { name: "sg" type: "Sigmoid" bottom: "x" top: "y" }'

@@ -1,0 +1,160 @@
+"""One update of all parameters of a net: clip, normalise, decay, apply a rule.
+
+All parameters lie in one flat buffer, and so does each history of the rule.  Parameters that follow each other
+and have equal multipliers are one piece, and each piece is one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from caffebn import ops
+from caffebn.blob import Memory
+from caffebn.errors import SolverError
+from caffebn.layers.base import times
+from caffebn.net import Net
+from caffebn.net.parameters import Parameter
+from caffebn.proto import Message
+from caffebn.solvers.rules import Rule
+from caffebn.weights import same_shape
+
+__all__ = ["Updater"]
+
+
+class Updater:
+    """Changes the parameters of a net by a rule, and keeps the rule's history.
+
+    Parameters
+    ----------
+    net : Net
+    rule : Rule
+
+    Attributes
+    ----------
+    owned : list of Parameter
+        The parameters with memory of their own, in net order: Caffe's learnable parameters, those with
+        ``lr_mult: 0`` included.
+    history : list of ndarray
+        One array for each of `owned`, in their shapes, and a second set behind the first for rules that keep
+        two: the order of a solver state.  They are views of the memory in use.
+    """
+
+    def __init__(self, net: Net, rule: Rule):
+        self.rule = rule
+        self.owned: list[Parameter] = [p for p in net.parameters if p.owner is None]
+        self._net = net
+        self._ops = ops.get(net.device)
+        self._op = getattr(self._ops, rule.op)
+        self._offsets = np.cumsum([0, *(p.blob.count for p in self.owned)]).tolist()
+        self._sets = [Memory(net.dtype, self._offsets[-1]).flat for _ in range(rule.histories)]
+        self._settings: list[tuple[float, float]] = []
+        self._pieces: list[tuple[list[np.ndarray], float, float]] = []
+        self._square = np.zeros(1)
+        self.history = [
+            flat[begin : begin + p.blob.count].reshape(p.blob.shape)
+            for flat in self._sets
+            for begin, p in zip(self._offsets, self.owned, strict=False)
+        ]
+
+    def prepare(self) -> None:
+        """Group the parameters by their multipliers, which may have changed since the last time.
+
+        Raises
+        ------
+        SolverError
+            A parameter looks at other memory than when the net was made, or is to learn although the net
+            computes no gradient for it.
+        """
+        flat = self._net.parameters.data.flat
+        for p in self.owned:
+            if p.blob.data.base is not flat.base:
+                raise SolverError(
+                    f'layer "{p.layer.name}" ({p.layer.type}): blob {p.index} no longer lies in the net\'s own '
+                    "memory, so the solver cannot change it: net.share_with() was called on the train net; call it "
+                    "on the other net, other.share_with(solver.net)"
+                )
+        settings = [(p.lr_mult, p.decay_mult) for p in self.owned]
+        if settings != self._settings:
+            self._check_gradients()
+            self._settings = settings
+            self._pieces = list(self._group())
+
+    def _check_gradients(self) -> None:
+        for p in self.owned:
+            if p.lr_mult != 0 and not p.layer.param_propagate_down[p.index]:
+                raise SolverError(
+                    f'layer "{p.layer.name}" ({p.layer.type}): blob {p.index} has got lr_mult {p.lr_mult:g}, but it '
+                    "was 0 when the net was made, which then computes no gradient for it: state the rate in the text"
+                )
+
+    def _group(self) -> Iterator[tuple[list[np.ndarray], float, float]]:
+        """Yield the arrays of each piece, values, gradients and histories, and its two multipliers."""
+        flats = [self._net.parameters.data.flat, self._net.parameters.diff.flat, *self._sets]
+        for (lr_mult, decay_mult), run in groupby(range(len(self.owned)), key=self._settings.__getitem__):
+            members = list(run)
+            piece = slice(self._offsets[members[0]], self._offsets[members[-1] + 1])
+            yield [flat[piece] for flat in flats], lr_mult, decay_mult
+
+    def check_history(self, found: Sequence[np.ndarray], source: str) -> None:
+        """Refuse a history that is not that of such a solver of such a net.
+
+        Raises
+        ------
+        SolverError
+        """
+        expected = len(self.history)
+        if len(found) != expected:
+            other_rule = len(found) in (len(self.owned), 2 * len(self.owned))
+            raise SolverError(
+                f'{source}: expected {expected} blobs of history, as a "{self.rule.name}" solver of this net has, '
+                f"found {len(found)}: "
+                + (
+                    "AdaDelta, Adam and Nadam keep two for each parameter, the other solvers one"
+                    if other_rule
+                    else "the state belongs to another net"
+                )
+            )
+        for i, (kept, array) in enumerate(zip(self.history, found, strict=True)):
+            if not same_shape(kept.shape, array.shape):
+                p = self.owned[i % len(self.owned)]
+                raise SolverError(
+                    f'{source}: history {i}, that of layer "{p.layer.name}" ({p.layer.type}), blob {p.index}: expected '
+                    f"{times(kept.shape)}, found {times(array.shape)}: the state belongs to another net"
+                )
+
+    def set_history(self, history: Sequence[np.ndarray]) -> None:
+        """Take over a history that `check_history` has passed."""
+        for kept, array in zip(self.history, history, strict=True):
+            kept[...] = array.reshape(kept.shape)
+
+    def apply(self, p: Message, rate: float, iteration: int) -> None:
+        """Change the parameters by their gradients; the diffs hold what was subtracted, afterwards.
+
+        Clipping sees the gradients summed over `iter_size` and without weight decay, as in Caffe.
+
+        Parameters
+        ----------
+        p : Message
+            The SolverParameter.
+        rate : float
+            Learning rate, before the multipliers.
+        iteration : int
+            Number of the iteration, from 0.
+        """
+        factor, numbers = self.rule.numbers(p, iteration)
+        scale = self._clip(p.clip_gradients) / p.iter_size
+        decay, l1 = p.weight_decay, p.regularization_type == "L1"
+        for arrays, lr_mult, decay_mult in self._pieces:
+            self._op(*arrays, rate * lr_mult * factor, *numbers, scale, decay * decay_mult, l1)
+
+    def _clip(self, limit: float) -> float:
+        """Return the factor that brings the norm of all gradients down to `limit`; negative is no limit."""
+        if limit < 0:
+            return 1.0
+        self._ops.sum_of_squares(self._net.parameters.diff.flat, self._square)
+        norm = math.sqrt(self._square[0])
+        return limit / norm if norm > limit else 1.0
