@@ -43,7 +43,8 @@ class Data(DataLayer):
 
     Notes
     -----
-    Pictures are decoded to BGR, as Caffe does.  Source: Caffe data_layer, data_reader.
+    Pictures are decoded to BGR, as Caffe does; the old `force_encoded_color` does what `force_color` of
+    `transform_param` does.  Source: Caffe data_layer, data_reader.
     """
 
     n_tops = (1, 2)

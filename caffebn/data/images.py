@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from caffebn.data import picture
-from caffebn.data.datum import Decoder, datum_bytes, encoded_datum_bytes
+from caffebn.data.datum import datum_bytes, datum_values, encoded_datum_bytes
 from caffebn.data.lists import Entry
 from caffebn.errors import CaffebnError, FormatError
 from caffebn.proto import Message
@@ -101,18 +101,17 @@ def mean_blob(records: Iterable[tuple[bytes, bytes]], source: str) -> Message:
     """
     total: np.ndarray | None = None
     count = 0
-    decode = Decoder()
     for _, record in records:
         name = f"{source}, record {count}"
-        items, _ = decode([record], name.format)
+        values, _ = datum_values(record, None, name)
         if total is None:
-            total = np.zeros(items[0].shape)
-        if items[0].shape != total.shape:
+            total = np.zeros(values.shape)
+        if values.shape != total.shape:
             raise FormatError(
-                f"{name}: is {' x '.join(map(str, items[0].shape))}, the ones before are "
+                f"{name}: is {' x '.join(map(str, values.shape))}, the ones before are "
                 f"{' x '.join(map(str, total.shape))} (channels x height x width): a mean needs one size"
             )
-        total += items[0]
+        total += values
         count += 1
     if total is None:
         raise FormatError(f"{source}: the database is empty")

@@ -48,15 +48,13 @@ def read_image_list(path: str) -> list[Entry]:
     for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
         try:
-            entries.append(Entry(name.strip(), int(label), number))
+            name, label = line.strip().rsplit(None, 1)
+            entries.append(Entry(name, int(label), number))
         except ValueError:
-            name = ""
-        if not name:
             raise FormatError(
                 f'{path}:{number}: expected the name of a picture and a whole number, found "{line.strip():.80}"'
-            )
+            ) from None
     if not entries:
         raise FormatError(f"{path}: the list is empty")
     return entries

@@ -65,6 +65,7 @@ class Prefetcher:
         self._depth = depth
         self._belt = _Belt()
         self._thread: threading.Thread | None = None
+        self._forgotten: weakref.finalize | None = None
 
     def next(self) -> Batch:
         """Return the next batch.  Hand it to `give_back` when it is used up.
@@ -108,6 +109,8 @@ class Prefetcher:
     def stop(self) -> None:
         """End the thread, and wait until it has ended; `next` starts another one."""
         self._belt.stop()
+        if self._forgotten is not None:
+            self._forgotten.detach()
         if self._thread is not None and self._thread.is_alive():
             self._thread.join()
         self._thread = None
@@ -122,7 +125,8 @@ class Prefetcher:
             daemon=True,
         )
         # no join here: the collector may run in any thread, at any time
-        weakref.finalize(self, belt.stop).atexit = False
+        self._forgotten = weakref.finalize(self, belt.stop)
+        self._forgotten.atexit = False
         _running[self._thread] = belt
         self._thread.start()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import threading
-import time
 import weakref
 from io import BytesIO
 
@@ -165,25 +164,23 @@ def test_states_that_do_not_fit(lmdb, net, change, said):
 # -- threads -----------------------------------------------------------------------------------------
 
 
-def data_threads() -> int:
-    return sum(thread.name == "caffebn data" for thread in threading.enumerate())
+def data_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "caffebn data"}
 
 
 def test_a_net_can_be_forgotten(lmdb, net):
     lmdb()
-    before = data_threads()
+    others = data_threads()  # of nets of other tests, which may end at any time
     made = net(text())
-    assert data_threads() == before
+    assert data_threads() <= others
     made.forward()
-    assert data_threads() == before + 1
+    (thread,) = data_threads() - others
     gone = weakref.ref(made)
     del made
     gc.collect()
     assert gone() is None
-    end = time.monotonic() + 5
-    while data_threads() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert data_threads() == before
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_a_script_ends(lmdb, net, python):

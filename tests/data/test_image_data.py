@@ -41,6 +41,12 @@ def test_pictures_come_in_order_as_bgr(pictures, net):
         assert made.blobs["label"].data.tolist() == [10 + i for i in chosen]
 
 
+def test_blanks_and_tabs_in_a_list(pictures, net):
+    pictures()
+    Path("list.txt").write_text("a picture 0.png\t3\n\n  a picture 1.png   -4 \n")
+    assert labels(net(text()), 1) == [3, -4]
+
+
 def test_grey(pictures, net):
     values = pictures()
     made = net(text(1, "is_color: false"))

@@ -110,6 +110,26 @@ def test_the_thread_ends_with_the_prefetcher():
     assert wait_until(lambda: threads() == before)
 
 
+def test_seeking_keeps_no_old_batches():
+    seen = []
+
+    class Array(np.ndarray):
+        pass
+
+    def make(position, old):
+        array = np.zeros(3).view(Array)
+        seen.append(weakref.ref(array))
+        return [array]
+
+    made = Prefetcher(make, 0, 1, 3)
+    for _ in range(5):
+        made.next()
+        made.seek(0)
+    gc.collect()
+    assert seen and not any(array() is not None for array in seen)
+    made.stop()
+
+
 def test_stop_waits_for_the_thread():
     before = threads()
     made = Prefetcher(numbers, 0, 1, 2)
