@@ -13,12 +13,15 @@ from caffebn.errors import FileError
 
 __all__ = ["replacing", "write_whole"]
 
+_temporary: set[Path] = set()  # names that are being written for others
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; on success it takes the place of `path`.
 
-    The file written under the temporary name is synced to disk, renamed over
+    Inside the block, `replacing` the temporary name gives that name itself: what is not in its place yet needs
+    no second one.  The file written under the temporary name is synced to disk, renamed over
     `path`, and the folder is synced.  When the block raises, `path` keeps its
     old content and the temporary file is removed.
 
@@ -28,12 +31,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         When the folder does not exist or cannot be written, or the disk is full.
     """
     path = Path(path)
+    if path in _temporary:
+        yield path
+        return
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as e:
         raise FileError(f"{path}: cannot write here: {e.strerror or e}") from e
     os.close(handle)
     temporary = Path(name)
+    _temporary.add(temporary)
     try:
         yield temporary
         # mkstemp makes private files; a result should have the mode open() gives
@@ -45,9 +52,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(path.parent, os.O_RDONLY)
     except OSError as e:
         if isinstance(e, FileError):
-            raise
+            # what the block wrote with may know the temporary name alone
+            raise FileError(e.message.replace(str(temporary), str(path)), e.where) from e
         raise FileError(f"{path}: not written, any old file is untouched: {e.strerror or e}") from e
     finally:
+        _temporary.discard(temporary)
         temporary.unlink(missing_ok=True)
 
 

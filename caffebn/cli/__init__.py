@@ -21,9 +21,13 @@ VERBS = {
     "device": "Show what caffebn runs on here.",
     "draw": "Draw a net as a graph.",
     "expand": "Write a net with blocks as plain Caffe prototxt.",
+    "features": "Write blobs of a net, run on its data, to a file.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "layers": "Show the layer types and their options.",
+    "plot": "Plot loss, scores and learning rate of trainings.",
+    "test": "Score a net on the data of its test phase.",
     "time": "Time each layer of a net.",
+    "train": "Train a net.",
     "upgrade": "Rewrite a net or a solver of an old form to the present one.",
 }
 """The verbs and their lines in the list of ``caffebn --help``; a verb is the object `command` of the module

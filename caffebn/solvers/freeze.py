@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from caffebn.errors import ArgumentError, did_you_mean
 from caffebn.net import Net
 from caffebn.proto import Message, upgrade
+from caffebn.solvers.nets import NetMaker
 
-__all__ = ["freeze_batch_norm", "trainable"]
+__all__ = ["freeze_batch_norm", "freeze_solver", "trainable"]
 
 _CHOICES = ("stats", "stats+scale")
 
@@ -57,6 +60,34 @@ def freeze_batch_norm(net: Message, what: str = "stats") -> Message:
         makers.update((top, layer) for top in layer.top)
     if not found:
         raise ArgumentError(f'freeze_batch_norm: the net "{net.name}" has no BatchNorm layer')
+    return frozen
+
+
+def freeze_solver(solver: Message, what: str = "stats") -> Message:
+    """Return a copy of a solver's text that trains its net with frozen BatchNorm layers.
+
+    Parameters
+    ----------
+    solver : Message
+        SolverParameter.  Nets that it names are read, and stand in the copy as messages.
+    what : {"stats", "stats+scale"}
+        See `freeze_batch_norm`.
+
+    Raises
+    ------
+    SolverError, FileError
+        The net that is trained is not given, or cannot be found.
+    ArgumentError
+        As `freeze_batch_norm`.
+    """
+    frozen = solver.copy()
+    folder = Path(solver.where.file).parent if solver.where else None
+    definition = freeze_batch_norm(NetMaker(solver, folder).train_definition(), what)
+    for name in ("train_net", "train_net_param", "net", "net_param"):
+        if frozen.has(name):
+            frozen.clear(name)
+            # a net for both phases goes on to be the test net, too
+            setattr(frozen, f"{name.removesuffix('_param')}_param", definition)
     return frozen
 
 

@@ -37,7 +37,11 @@ class NetMaker:
         self._read: dict[str, Message] = {}
 
     def train_net(self) -> Net:
-        """Make the net that is trained.
+        """Make the net that is trained, see `train_definition`."""
+        return self._make(self.train_definition(), "TRAIN", self._p.train_state)
+
+    def train_definition(self) -> Message:
+        """Return the text of the net that is trained.
 
         Raises
         ------
@@ -52,11 +56,7 @@ class NetMaker:
                 self._p.where_of(given[1]) if given else self._p.where,
             )
         value = getattr(self._p, given[0])
-        return self._make(
-            value if isinstance(value, Message) else self._net_file(value, given[0]),
-            "TRAIN",
-            self._p.train_state,
-        )
+        return value if isinstance(value, Message) else self._net_file(value, given[0])
 
     def test_nets(self) -> list[Net]:
         """Make the test nets: those of `test_net_param`, of `test_net`, and then of `net_param` or `net`.

@@ -165,6 +165,22 @@ class Solver:
         """The rule's memory, as views: the order of a solver state."""
         return self._updater.history
 
+    @property
+    def snapshot_prefix(self) -> str:
+        """What the names of snapshots begin with, up to ``_iter_<number>``.
+
+        Raises
+        ------
+        SolverError
+            None is given, and the solver was not read from a file whose name could serve.
+        """
+        if not self._prefix:
+            raise SolverError(
+                "snapshot_prefix is missing: it names the files of snapshots, up to _iter_<number>",
+                self.param.where_of("snapshot") or self.param.where,
+            )
+        return self._prefix
+
     def step(self, n: int) -> None:
         """Run `n` iterations, with the tests, displays and snapshots that are due.
 
@@ -259,7 +275,7 @@ class Solver:
             There is no `snapshot_prefix`.
         """
         ending = ".h5" if self.param.snapshot_format == "HDF5" else ""
-        stem = f"{self._named_prefix()}_iter_{self._iteration}"
+        stem = f"{self.snapshot_prefix}_iter_{self._iteration}"
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
         write_snapshot(
             model,
@@ -447,19 +463,11 @@ class Solver:
                 return os.path.join(prefix, self._file.stem)
         return prefix
 
-    def _named_prefix(self) -> str:
-        if not self._prefix:
-            raise SolverError(
-                "snapshot_prefix is missing: it names the files of snapshots, up to _iter_<number>",
-                self.param.where_of("snapshot") or self.param.where,
-            )
-        return self._prefix
-
     def _check_can_snapshot(self) -> None:
         """Refuse to train when snapshots cannot be written."""
         if self.param.snapshot_format == "HDF5":
             h5py_package("snapshot_format: HDF5")
-        folder = Path(f"{self._named_prefix()}_iter").parent
+        folder = Path(f"{self.snapshot_prefix}_iter").parent
         where = self.param.where_of("snapshot_prefix")
         if not folder.is_dir():
             raise FileError(

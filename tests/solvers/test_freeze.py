@@ -8,8 +8,8 @@ import pytest
 from caffebn.errors import ArgumentError
 from caffebn.net import Net
 from caffebn.proto import text
-from caffebn.solvers import freeze_batch_norm, trainable
-from tests.solvers.small import NET, solver, state_of
+from caffebn.solvers import freeze_batch_norm, freeze_solver, get_solver, trainable
+from tests.solvers.small import NET, message, solver, state_of
 
 ALL = ["ip1[0]", "ip1[1]", "scale[0]", "scale[1]", "ip2[0]", "ip2[1]"]
 
@@ -82,3 +82,13 @@ def test_refusals():
         freeze_batch_norm(text.parse(NET), "stat")
     with pytest.raises(ArgumentError, match='the net "plain" has no BatchNorm layer'):
         freeze_batch_norm(text.parse('name: "plain"'))
+
+
+def test_a_solver_with_a_frozen_net(tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    for name, given in (("net", "net_param"), ("train_net", "train_net_param")):
+        p = message(net=None)
+        setattr(p, name, str(tmp_path / "net.prototxt"))
+        frozen = freeze_solver(p, "stats+scale")
+        assert not frozen.has(name) and frozen.has(given) and p.has(name)
+        assert trainable(get_solver(frozen).net) == ["ip1[0]", "ip1[1]", "ip2[0]", "ip2[1]"]

@@ -222,3 +222,15 @@ def test_the_prefix_of_snapshots_is_completed_as_caffe_does():
         get_solver(
             text.parse(path.read_text().replace('snapshot_prefix: "out/a"', ""), "SolverParameter")
         ).snapshot()
+
+
+def test_a_net_with_blocks(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "x" type: "DummyData" top: "x" dummy_data_param { shape { dim: 4 dim: 3 dim: 8 dim: 8 } } }'
+        'block { type: "ConvBnRelu" name: "c" bottom: "x" num_output: 4 kernel_size: 3 }'
+        'layer { name: "loss" type: "Reduction" bottom: "c" top: "loss" loss_weight: 1 }'
+    )
+    p = text.parse(f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed"', "SolverParameter")
+    made = get_solver(p)
+    made.step(1)
+    assert "BatchNorm" in {layer.type for layer in made.net.layers}
