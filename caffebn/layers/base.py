@@ -309,10 +309,10 @@ def find_type(type_name: str) -> type[Layer] | None:
     NetError
         The package cannot be loaded, or does not register the type that it announces.
     """
-    if type_name not in LAYERS and packages.load(type_name) and type_name not in LAYERS:
+    if type_name not in LAYERS and (module := packages.load(type_name)) and type_name not in LAYERS:
         raise NetError(
-            f'layer type "{type_name}" is announced by {packages.find()[type_name].value}, which does not '
-            f'register it: it needs a class with the decorator @caffebn.layers.register("{type_name}")'
+            f'layer type "{type_name}" is announced by {module}, which does not register it: it needs a class '
+            f'with the decorator @caffebn.layers.register("{type_name}")'
         )
     return LAYERS.get(type_name)
 

@@ -9,40 +9,11 @@ from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer, times
 from caffebn.ops.geometry import ConvGeometry
 
-__all__ = ["Convolution", "spatial_sizes"]
+__all__ = ["Convolution", "Convolving", "spatial_sizes"]
 
 
-@layer("Convolution", "convolution_param")
-class Convolution(Layer):
-    """Cross-correlate with learned filters: the kernel is not flipped.
-
-    bottoms of one shape (N..., C, spatial...) -> as many tops (N..., num_output, spatial'...).  `axis` (1)
-    is the channel axis; all axes before it are independent items, all behind it, any number, are spatial.
-    Along each spatial axis ``size' = floor((size + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1``.
-    Both phases alike.
-
-    `kernel_size`, `stride` (1), `pad` (0) and `dilation` (1) are given once for all spatial axes or once for
-    each; for two axes also as `kernel_h` and `kernel_w`, `stride_h` and `stride_w`, `pad_h` and `pad_w`.
-    With `group` g, output channels of the i-th of g equal parts see only input channels of the i-th part.
-    The fields ``engine`` and ``force_nd_im2col`` chose between Caffe's implementations and have no effect.
-
-    Blobs: 0: weights W (num_output, C/group, kernel...), filled by `weight_filler`; 1: bias b (num_output)
-    unless `bias_term` is false, filled by `bias_filler`.  Both start at 0 when no filler is given.
-
-    Forward ``y = W * x + b``, padded with zeros.  Backward: dW adds the correlation of x with dy, db the sum
-    of dy over items and space, and dx is the correlation of dy with the transposed filters; the weights'
-    gradients of several bottoms add up.
-
-    Raises
-    ------
-    NetError
-        `num_output` or the kernel missing, channels or `num_output` not a multiple of `group`, sizes for
-        the wrong number of axes, a kernel that does not fit, bottoms of different shapes.
-
-    Notes
-    -----
-    Sources: Caffe base_conv_layer, conv_layer.
-    """
+class Convolving(Layer):
+    """Base of Convolution and Deconvolution, which differ in what is image and what is output of the convolution."""
 
     n_bottoms = (1, None)
     n_tops = (1, None)
@@ -73,20 +44,12 @@ class Convolution(Layer):
             self.add_blob((p.num_output,), self.filler("bias_filler"))
 
     def weight_shape(self) -> tuple[int, ...]:
-        """Shape of the weights: (num_output, C/group, kernel...)."""
-        return (self.param.num_output, self.channels // self.param.group, *self.kernel)
+        """Shape of the weights."""
+        raise NotImplementedError
 
     def place(self, bottom: Sequence[Blob], spatial: tuple[int, ...]) -> tuple[ConvGeometry, tuple[int, ...]]:
         """Work out the geometry for the bottoms' spatial sizes; return it, and the tops' spatial sizes."""
-        sizes = (self.kernel, self.stride, self.pad, self.dilation)
-        g = self.ops.ConvGeometry(self.channels, spatial, self.param.num_output, *sizes, self.param.group)
-        if min(g.out_spatial, default=1) < 1:
-            raise self.error(
-                f"the kernel spans {times(g.extent)} and does not fit into {self.shown(bottom, 0)} "
-                f"with pad {times(g.pad)}",
-                "kernel_size",
-            )
-        return g, g.out_spatial
+        raise NotImplementedError
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape, axis = bottom[0].shape, self.channel_axis
@@ -107,6 +70,56 @@ class Convolution(Layer):
             blob.reshape(*shape[:axis], outputs, *sizes)
         self.workspace.reserve(self.ops.conv_scratch_size(self.geometry, self.items))
 
+    def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
+        return len(bottom) * self.items * self.geometry.macs
+
+
+@layer("Convolution", "convolution_param")
+class Convolution(Convolving):
+    """Cross-correlate with learned filters: the kernel is not flipped.
+
+    bottoms of one shape (N..., C, spatial...) -> as many tops (N..., num_output, spatial'...).  `axis` (1)
+    is the channel axis; all axes before it are independent items, all behind it, any number, are spatial.
+    Along each spatial axis ``size' = floor((size + 2 pad - (dilation (kernel - 1) + 1)) / stride) + 1``.
+    Both phases alike.
+
+    `kernel_size`, `stride` (1), `pad` (0) and `dilation` (1) are given once for all spatial axes or once for
+    each; for two axes also as `kernel_h` and `kernel_w`, `stride_h` and `stride_w`, `pad_h` and `pad_w`.
+    With `group` g, output channels of the i-th of g equal parts see only input channels of the i-th part.
+    The fields ``engine`` and ``force_nd_im2col`` chose between Caffe's implementations and have no effect.
+
+    Blobs: 0: weights W (num_output, C/group, kernel...), filled by `weight_filler`; 1: bias b (num_output)
+    unless `bias_term` is false, filled by `bias_filler`.  Both start at 0 when no filler is given.
+
+    Forward ``y = W * x + b``, padded with zeros.  Backward: dW adds the correlation of x with dy, db the sum
+    of dy over items and space, and dx is the correlation of dy with the transposed filters; the weights'
+    gradients of several bottoms add up.
+
+    Raises
+    ------
+    NetError
+        `num_output` or the kernel missing, channels or `num_output` not a multiple of `group`, sizes for
+        the wrong number of axes, a kernel that does not fit, bottoms of different shapes.
+
+    Notes
+    -----
+    Sources: Caffe base_conv_layer, conv_layer.
+    """
+
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.param.num_output, self.channels // self.param.group, *self.kernel)
+
+    def place(self, bottom: Sequence[Blob], spatial: tuple[int, ...]) -> tuple[ConvGeometry, tuple[int, ...]]:
+        sizes = (self.kernel, self.stride, self.pad, self.dilation)
+        g = self.ops.ConvGeometry(self.channels, spatial, self.param.num_output, *sizes, self.param.group)
+        if min(g.out_spatial, default=1) < 1:
+            raise self.error(
+                f"the kernel spans {times(g.extent)} and does not fit into {self.shown(bottom, 0)} "
+                f"with pad {times(g.pad)}",
+                "kernel_size",
+            )
+        return g, g.out_spatial
+
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         weights = self.blobs[0].data
         bias = self.blobs[1].data if self.param.bias_term else None
@@ -126,9 +139,6 @@ class Convolution(Layer):
             if wanted:
                 dx = below.diff.reshape(self.x_shape)
                 self.ops.conv_backward_data(dy, weights.data, dx, self.geometry, scratch)
-
-    def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
-        return len(bottom) * self.items * self.geometry.macs
 
 
 def spatial_sizes(layer: Layer, field: str, n_axes: int, default: int | None = None) -> tuple[int, ...]:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from caffebn.blob import Blob
 from caffebn.layers.base import layer, times
-from caffebn.layers.convolution import Convolution
+from caffebn.layers.convolution import Convolving
 from caffebn.ops.geometry import ConvGeometry
 
 __all__ = ["Deconvolution"]
 
 
 @layer("Deconvolution", "convolution_param")
-class Deconvolution(Convolution):
+class Deconvolution(Convolving):
     """Spread each value over a kernel of learned weights: what a convolution does to gradients.
 
     bottoms of one shape (N..., C, spatial...) -> as many tops (N..., num_output, spatial'...).  Along each

@@ -15,39 +15,35 @@ GROUP = "caffebn.layers"
 """The group of entry points: the name is the layer type, the value the module that registers it."""
 
 
-def find() -> dict[str, EntryPoint]:
-    """Return the entry points of all installed packages, by layer type; nothing is imported.
-
-    Raises
-    ------
-    NetError
-        Two packages bring the same type.
-    """
+def find() -> dict[str, list[EntryPoint]]:
+    """Return the entry points of all installed packages, by layer type; nothing is imported."""
     # not at the top: this module is slow to import, and few nets need it
     from importlib.metadata import entry_points
 
-    found: dict[str, EntryPoint] = {}
+    found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise NetError(
-                f'layer type "{entry.name}" is brought by two packages, {_source(other)} and {_source(entry)}: '
-                "uninstall one of them"
-            )
+        found.setdefault(entry.name, []).append(entry)
     return found
 
 
-def load(type_name: str) -> bool:
-    """Import what registers a layer type, if a package brings it; return whether there is one.
+def load(type_name: str) -> str:
+    """Import what registers a layer type, if a package brings it; return its name, or "".
 
     Raises
     ------
     NetError
-        The package's module cannot be imported.
+        Two packages bring the type, or the package's module cannot be imported.
     """
-    entry = find().get(type_name)
-    if entry is None:
-        return False
+    entries = find().get(type_name)
+    if not entries:
+        return ""
+    entry = entries[0]
+    for other in entries[1:]:
+        if other.value != entry.value:  # a package may be on the path twice
+            raise NetError(
+                f'layer type "{type_name}" is brought by two packages, {_source(entry)} and {_source(other)}: '
+                "uninstall one of them"
+            )
     try:
         entry.load()
     except Exception as e:
@@ -55,7 +51,7 @@ def load(type_name: str) -> bool:
             f'layer type "{type_name}" is brought by {_source(entry)}, which cannot be loaded: '
             f"{type(e).__name__}: {e}"
         ) from e
-    return True
+    return entry.value
 
 
 def _source(entry: EntryPoint) -> str:

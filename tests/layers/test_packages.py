@@ -123,6 +123,8 @@ def test_two_packages_with_one_type(install):
         'layer type "Doubled" is brought by two packages, the package "two" (two) and the package "one" (one): '
         "uninstall one of them"
     )
+    assert "Doubled" in layer_type_list()
+    Net.from_text(TEXT.replace('"Doubled"', '"ReLU"'), "TEST")
 
 
 def test_a_definition_may_be_run_again():
