@@ -18,11 +18,15 @@ SOURCES := setup.py pyproject.toml MANIFEST.in README.md LICENSE $(wildcard pyx/
 # Waiting OpenMP threads must sleep when several processes of the tests share the cores.
 TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 
+MNIST := prototxt_examples/mnist_bn
+
 .PHONY: run test bench docs lint clean
 .SECONDARY:
 
 run: $(VENV)/with-data,plot $(VENV)/open-nsfw
 	$(BIN)/python prototxt_examples/open_nsfw/run.py
+	test -d $(MNIST)/mnist_test_lmdb || $(BIN)/caffebn data mnist $(MNIST) --from $(MNIST)/mnist
+	$(BIN)/caffebn train --solver $(MNIST)/solver.prototxt --iterations 1000
 
 test: $(VENV)/with-test $(VENV)/open-nsfw
 	$(TEST_ENVIRONMENT) $(BIN)/pytest --installed --numprocesses auto --dist worksteal $(ARGS)

@@ -105,7 +105,11 @@ class KeepSnapshots:
     def _find_earlier(self) -> None:
         """Find the snapshots of the run that is resumed, its best, and what it left half written when it was killed."""
         pattern = re.compile(re.escape(self._stem) + r"(\d+)\.(?:caffemodel|solverstate)((?:\.h5)?)")
-        rest = re.compile(r"\.+" + re.escape(self._stem) + r"\d+\.(caffemodel|solverstate)(\.h5)?\..*\.part")
+        written = (
+            re.escape(self._stem) + r"\d+\.(caffemodel|solverstate)(\.h5)?",
+            re.escape(self._note.name),
+        )
+        rest = re.compile(rf"\.({'|'.join(written)})\..*\.part")
         for path in self._folder.iterdir():
             if (found := pattern.fullmatch(path.name)) and int(found[1]) <= self._solver.iter:
                 model, state = (
