@@ -141,3 +141,16 @@ def test_missing_kernels_are_refused():
 
 def test_level_error_belongs_to_the_family():
     assert issubclass(LevelError, CaffebnError)
+
+
+@pytest.mark.parametrize("variable", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_the_environment_is_left_as_it_was(python, monkeypatch, variable):
+    """Loading kernels sets a variable of OpenMP's for a moment, unless the user has set it."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "passive" if variable == "OMP_WAIT_POLICY" else "7")
+    code = "import os; from caffebn.ops import get; get('cpu'); print([k for k in os.environ if 'OMP_' in k])"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([variable] if variable else [])

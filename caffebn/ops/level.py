@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
@@ -84,7 +86,8 @@ def kernels(family: str, level: str | None = None) -> ModuleType:
     level = _ACTIVE if level is None else _checked(level, "the argument level")
     name = f"{_kernels.__name__}.{level}.{family}"
     try:
-        return importlib.import_module(name)
+        with _short_spin():
+            return importlib.import_module(name)
     except ImportError as e:
         raise LevelError(
             f'the kernels "{family}" cannot be loaded at level {level} ({e}): the installation is broken. '
@@ -127,3 +130,21 @@ def _choose(wanted: str | None) -> str:
 
 
 _ACTIVE = _choose(os.environ.get("CAFFEBN_LEVEL"))
+
+
+@contextmanager
+def _short_spin() -> Iterator[None]:
+    """Let OpenMP, when it is loaded in this block, put waiting threads to sleep after some microseconds.
+
+    GNU's OpenMP otherwise keeps a waiting thread busy for milliseconds.  That is harmless while the thread has a
+    core to itself, but where other programs want the cores, too, it makes small nets ten times slower.  The variable
+    is read once, when the library is loaded; it is taken back for the sake of programs that are started from here.
+    """
+    if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]

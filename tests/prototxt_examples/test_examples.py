@@ -163,7 +163,9 @@ def test_solver(name, folder):
         list(solver.stepvalue) == sorted(solver.stepvalue) and max([0, *solver.stepvalue]) < solver.max_iter
     )
     train, test = (
-        filter_net(blocks.read(folder / name / "train_val.prototxt"), Message("NetState", phase=phase)).layer[0]
+        filter_net(blocks.read(folder / name / "train_val.prototxt"), Message("NetState", phase=phase)).layer[
+            0
+        ]
         for phase in ("TRAIN", "TEST")
     )
     batch = train.data_param.batch_size * solver.iter_size
