@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import caffebn
+from caffebn import blocks
+from caffebn.proto import text
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,6 @@ def test_train_val_has_the_same_layers_between_data_and_loss(netspec):
 
 @pytest.mark.parametrize("name", ["deploy", "train_val"])
 def test_the_spec_is_the_prototxt(netspec, folder, name):
-    blocks = pytest.importorskip("caffebn.blocks", reason="the prototxt is written with blocks")
     expected, found = blocks.read(folder / f"{name}.prototxt"), getattr(netspec, name)()
     for ours, theirs in zip(found.layer, expected.layer, strict=False):
         assert ours == theirs  # layer by layer, so that the first difference is shown
@@ -82,3 +83,13 @@ def test_the_spec_is_the_prototxt(netspec, folder, name):
 def test_the_documentation_shows_it_as_it_is(netspec, checkout, name):
     source = inspect.getsource(getattr(netspec, name))
     assert textwrap.indent(source, "    ") in (checkout / "docs" / "netspec.md").read_text()
+
+
+def test_three_ways_of_writing_are_one_net(netspec, folder, checkout):
+    plain = text.read(folder / "plain.prototxt", strict=True)
+    assert plain == blocks.read(folder / "deploy.prototxt") == netspec.deploy()
+    page = (checkout / "docs" / "three_ways.md").read_text()
+    for file in ("net", "deploy", "plain"):
+        assert textwrap.indent((folder / f"{file}.prototxt").read_text(), "    ") in page
+    for name in ("normalised", "block", "scores", "deploy"):
+        assert textwrap.indent(inspect.getsource(getattr(netspec, name)), "    ") in page
