@@ -293,8 +293,8 @@ class Net:
             for top, weight in zip(tops, weights, strict=True)
             if weight
         ]
-        self._layer_names = list(self.layer_dict)
-        self._index = {name: i for i, name in enumerate(self._layer_names)}
+        self._layer_names = [layer.name for layer in self.layers]
+        self._index = {layer.name: i for i, layer in enumerate(self.layers)}
 
     def _plan_memory(self) -> None:
         """Prepare the copies of values that layers in place overwrite, and who reads them going backward.

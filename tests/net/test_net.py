@@ -335,11 +335,13 @@ def test_same_seed_same_weights(path):
 
 def test_a_duplicate_layer_name_is_worth_a_word():
     with pytest.warns(errors.CaffebnWarning, match=r'<text>:1:\d+: layer name "a" is used twice'):
-        caffebn.Net.from_text(
+        net = caffebn.Net.from_text(
             'layer { name: "a" type: "Input" top: "x" input_param { shape { dim: 1 } } } '
             'layer { name: "a" type: "ReLU" bottom: "x" top: "y" }',
             caffebn.TEST,
         )
+    assert net._layer_names == ["a", "a"]
+    assert net.layer_dict["a"].type == "ReLU"
 
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }\n'
