@@ -9,7 +9,7 @@ import numpy as np
 
 from caffebn.errors import ArgumentError
 
-__all__ = ["MAX_AXES", "Blob", "Memory"]
+__all__ = ["MAX_AXES", "Blob", "Memory", "times"]
 
 MAX_AXES = 32
 """Caffe's limit on the number of axes of a blob."""
@@ -113,7 +113,7 @@ class Blob:
         if len(sizes) > MAX_AXES:
             raise ArgumentError(f"a blob has at most {MAX_AXES} axes, found {len(sizes)}")
         if any(n < 0 for n in sizes):
-            raise ArgumentError(f"a blob's sizes cannot be negative, found {_times(sizes)}")
+            raise ArgumentError(f"a blob's sizes cannot be negative, found {times(sizes, '')}")
         count = prod(sizes)
         self._data.reserve(count)
         self._diff.reserve(count)
@@ -172,7 +172,8 @@ class Blob:
     def _check_count(self, other: Blob) -> None:
         if other.count != self.count:
             raise ArgumentError(
-                f"blobs that share memory need the same count, found {_times(self.shape)} and {_times(other.shape)}"
+                f"blobs that share memory need the same count, found {times(self.shape, '')} "
+                f"and {times(other.shape, '')}"
             )
 
     # -- the old four-axis view of pycaffe ---------------------------------------------------------
@@ -180,7 +181,7 @@ class Blob:
     def _legacy(self, axis: int) -> int:
         if len(self.shape) > 4:
             raise ArgumentError(
-                f"num, channels, height and width exist for at most 4 axes, this blob is {_times(self.shape)}: "
+                f"num, channels, height and width exist for at most 4 axes, this blob is {times(self.shape, '')}: "
                 "use shape"
             )
         return self.shape[axis] if axis < len(self.shape) else 1
@@ -206,8 +207,9 @@ class Blob:
         return self._legacy(3)
 
     def __repr__(self) -> str:
-        return f"<Blob {_times(self.shape) or 'scalar'} {self.dtype}>"
+        return f"<Blob {times(self.shape, 'scalar')} {self.dtype}>"
 
 
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+def times(shape: Sequence[int], empty: str = "no axes") -> str:
+    """Write a shape for people, ``2x3x4``; `empty` stands for one without axes."""
+    return "x".join(map(str, shape)) or empty

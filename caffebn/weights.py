@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffebn.blob import Blob
+from caffebn.blob import Blob, times
 from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.files import replacing
 from caffebn.proto import Message, binary, blob_array, upgrade
@@ -162,8 +162,9 @@ def copy_weights(
         for i, (blob, array) in enumerate(zip(blobs, stored, strict=True)):
             if not same_shape(blob.shape, array.shape):
                 raise WeightsError(
-                    f'{source}: layer "{name}" ({types[name]}), blob {i}: the net expects {_times(blob.shape)}, '
-                    f"the file has {_times(array.shape)}; to start this layer afresh, rename it in the net"
+                    f'{source}: layer "{name}" ({types[name]}), blob {i}: '
+                    f"the net expects {times(blob.shape, 'one value')}, "
+                    f"the file has {times(array.shape, 'one value')}; to start this layer afresh, rename it in the net"
                 )
             copies.append((blob, array))
         if blobs:
@@ -228,10 +229,6 @@ def _notes(name: str, kind: str, arrays: Sequence[np.ndarray]) -> list[str]:
     if np.any(arrays[1] < 0):
         return [f'layer "{name}" (BatchNorm): stored variances (blob 1) are negative, expected none']
     return []
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape)) or "one value"
 
 
 # -- HDF5: data/<layer>/<index> and, when asked, diff/<layer>/<index> ------------------------------------

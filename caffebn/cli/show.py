@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from caffebn.blob import times
+
 __all__ = ["amount", "as_json", "bytes_", "error", "milliseconds", "progress", "shape", "table", "warning"]
 
 Item = TypeVar("Item")
@@ -111,7 +113,7 @@ def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
 
 def shape(sizes: Sequence[int]) -> str:
     """Write a blob's shape: ``1x3x224x224``, or ``scalar`` without axes."""
-    return "x".join(map(str, sizes)) or "scalar"
+    return times(sizes, "scalar")
 
 
 def amount(n: int) -> str:

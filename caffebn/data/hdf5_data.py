@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from caffebn.data import packages
 from caffebn.data.base import DataLayer, Source, array_like, shuffled
 from caffebn.data.lists import read_text
 from caffebn.data.prefetch import Batch
 from caffebn.errors import FileError, FormatError, did_you_mean
 from caffebn.layers.base import layer, times
+from caffebn.weights import h5py_package
 
 __all__ = ["HDF5Data"]
 
@@ -117,7 +117,7 @@ class _Rows(Source):
         if self._loaded[0] != file:
             self._loaded = -1, []  # room first: two files may be more than there is memory
             path = self._files[file]
-            h5py = packages.h5py(f"Reading {path}")
+            h5py = h5py_package(f"Reading {path}")
             try:
                 with h5py.File(path, "r") as f:
                     self._loaded = file, [f[name][()] for name in self._names]
@@ -131,7 +131,7 @@ class _Rows(Source):
 
     def _check_file(self, path: str) -> list[tuple[int, ...]]:
         """Return the shapes of a file's data sets, having seen that they fit."""
-        h5py = packages.h5py(f"Reading {path}")
+        h5py = h5py_package(f"Reading {path}")
         shapes: list[tuple[int, ...]] = []
         try:
             with h5py.File(path, "r") as f:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from caffebn.blob import Blob
-from caffebn.data import packages
 from caffebn.errors import FileError
 from caffebn.layers.base import Layer, layer, times
+from caffebn.weights import h5py_package
 
 __all__ = ["HDF5Output"]
 
@@ -50,7 +50,7 @@ class HDF5Output(Layer):
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if not self.param.file_name:
             raise self.error("hdf5_output_param must give file_name", "file_name")
-        packages.h5py(f'Layer "{self.name}" (HDF5Output)')
+        h5py_package(f'Layer "{self.name}" (HDF5Output)')
         self.rows = 0
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
@@ -66,7 +66,7 @@ class HDF5Output(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         path = self.param.file_name
-        h5py = packages.h5py(f'Layer "{self.name}" (HDF5Output)')
+        h5py = h5py_package(f'Layer "{self.name}" (HDF5Output)')
         end = self.rows + bottom[0].shape[0]
         try:
             with h5py.File(path, "r+" if self.rows else "w") as f:

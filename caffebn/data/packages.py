@@ -1,4 +1,4 @@
-"""The optional packages that reading data needs, imported when a net or a verb asks for them."""
+"""The optional packages that reading data needs, imported when a net or a verb asks for them (h5py: weights.h5py_package)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import ModuleType
 
 from caffebn.errors import missing_package
 
-__all__ = ["h5py", "lmdb", "pillow"]
+__all__ = ["lmdb", "pillow"]
 
 
 def lmdb(purpose: str) -> ModuleType:
@@ -16,15 +16,6 @@ def lmdb(purpose: str) -> ModuleType:
     except ImportError as e:
         raise missing_package("lmdb", "data", purpose) from e
     return lmdb
-
-
-def h5py(purpose: str) -> ModuleType:
-    """Return the package h5py; `purpose` starts the message when it is missing."""
-    try:
-        import h5py
-    except ImportError as e:
-        raise missing_package("h5py", "data", purpose) from e
-    return h5py
 
 
 def pillow(purpose: str) -> ModuleType:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from caffebn.blob import Blob
+from caffebn.blob import Blob, times
 from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
 from caffebn.layers import packages
@@ -374,8 +374,3 @@ def ncs(shape: Sequence[int], axis: int, n_axes: int = 1) -> tuple[int, int, int
     """Sizes before, within and behind the axes ``[axis, axis + n_axes)``: the N, C, S of the computations."""
     end = axis + n_axes
     return prod(shape[:axis]), prod(shape[axis:end]), prod(shape[end:])
-
-
-def times(shape: Sequence[int]) -> str:
-    """Write a shape for people: ``2x3x4``."""
-    return "x".join(map(str, shape)) or "no axes"
