@@ -1,4 +1,4 @@
-"""The optional packages that reading data needs, imported when a net or a verb asks for them (h5py: weights.h5py_package)."""
+"""The optional packages that reading data needs, imported when a net or a verb asks for them."""
 
 from __future__ import annotations
 
