@@ -33,7 +33,14 @@ def _set_command(name: str) -> click.Command:
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Folder with the files; without it they are downloaded.",
     )
-    def make(dest: Path, folder: Path | None) -> None:
+    @click.option(
+        "--pad",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Border of zeros around the training pictures, for random crops; test pictures stay as they are.",
+    )
+    def make(dest: Path, folder: Path | None, pad: int) -> None:
         targets = {part: dest / f"{_stem(name)}_{part}_lmdb" for part in ("train", "test")}
         for target in targets.values():
             if target.exists():
@@ -47,9 +54,12 @@ def _set_command(name: str) -> click.Command:
             parts = read_set(name, folder)
         dest.mkdir(parents=True, exist_ok=True)
         for part, target in targets.items():
-            n = len(parts[part].images)
-            write_database(target, show.progress(part_records(parts[part]), n, f"writing {target}"))
-            click.echo(f"{target}: {n} records of {show.shape(parts[part].images.shape[1:])}")
+            count, channels, height, width = parts[part].images.shape
+            border = pad if part == "train" else 0
+            records = part_records(parts[part], border)
+            write_database(target, show.progress(records, count, f"writing {target}"))
+            size = (channels, height + 2 * border, width + 2 * border)
+            click.echo(f"{target}: {count} records of {show.shape(size)}")
 
     return make
 

@@ -62,10 +62,14 @@ def read_set(name: str, folder: Path) -> dict[str, Part]:
     return _find(name).read(folder)
 
 
-def part_records(part: Part) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and records that a database of a part gets; keys are numbers of eight digits."""
+def part_records(part: Part, pad: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the keys and records that a database of a part gets; keys are numbers of eight digits.
+
+    `pad` puts a border of so many zeros around each picture, for training on crops at random.
+    """
+    border = ((0, 0), (pad, pad), (pad, pad))
     for i, (image, label) in enumerate(zip(part.images, part.labels.tolist(), strict=True)):
-        yield b"%08d" % i, datum_bytes(image, label)
+        yield b"%08d" % i, datum_bytes(np.pad(image, border), label)
 
 
 def download(name: str, folder: Path) -> None:
