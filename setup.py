@@ -232,7 +232,7 @@ class BuildKernels(build_ext):
             options = ["--generate-shared", str(target)]
         else:
             pyx = f"pyx/{family}.pyx"
-            inputs += [pyx, *map(str, Path("pyx").glob("*.pxd"))]
+            inputs += [pyx, *map(str, Path("pyx").glob("*.px[di]"))]
             options = ["--shared", SHARED, "--module-name", f"{PACKAGE}.{family}", "-o", str(target), pyx]
         if self.force or newer_group(inputs, str(target)):
             directives = [x for k, v in DIRECTIVES.items() for x in ("-X", f"{k}={v}")]

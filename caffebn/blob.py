@@ -9,12 +9,21 @@ import numpy as np
 
 from caffebn.errors import ArgumentError
 
-__all__ = ["MAX_AXES", "Blob", "Memory", "times"]
+__all__ = ["MAX_AXES", "Blob", "Changes", "Memory", "times"]
 
 MAX_AXES = 32
 """Caffe's limit on the number of axes of a blob."""
 
 _ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
+
+
+class Changes:
+    """Counts how often a shape or the place of a memory has changed, so that a net knows what is still true."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Memory:
@@ -84,12 +93,21 @@ class Blob:
         Sizes of the axes; ``()`` for a blob that holds one value.
     dtype : dtype
         float32 or float64.
+    changes : Changes, optional
+        Counter that goes up when the shape or a memory changes; those of a net share one.
     """
 
-    __slots__ = ("_data", "_data_view", "_diff", "_diff_view", "count", "dtype", "shape")
+    __slots__ = ("_changes", "_data", "_data_view", "_diff", "_diff_view", "count", "dtype", "shape")
 
-    def __init__(self, shape: Sequence[int] = (), dtype: np.dtype | type = np.float32):
+    def __init__(
+        self,
+        shape: Sequence[int] = (),
+        dtype: np.dtype | type = np.float32,
+        changes: Changes | None = None,
+    ):
         self.dtype = np.dtype(dtype)
+        self._changes = changes or Changes()
+        self.shape: tuple[int, ...] = (-1,)  # none yet
         self._data = Memory(self.dtype)
         self._diff = Memory(self.dtype)
         self._data_view: np.ndarray | None = None
@@ -110,6 +128,9 @@ class Blob:
             More than 32 axes, a negative size, or a parameter that would have to grow.
         """
         sizes = tuple(int(n) for n in shape)
+        if sizes == self.shape:
+            return
+        self._changes.count += 1
         if len(sizes) > MAX_AXES:
             raise ArgumentError(f"a blob has at most {MAX_AXES} axes, found {len(sizes)}")
         if any(n < 0 for n in sizes):
@@ -145,11 +166,13 @@ class Blob:
     def share_data(self, other: Blob) -> None:
         """Look at the memory of `other`'s data from now on (same count)."""
         self._check_count(other)
+        self._changes.count += 1
         self._data, self._data_view = other._data, None
 
     def share_diff(self, other: Blob) -> None:
         """Look at the memory of `other`'s diff from now on (same count)."""
         self._check_count(other)
+        self._changes.count += 1
         self._diff, self._diff_view = other._diff, None
 
     def shares_data_with(self, other: Blob) -> bool:
@@ -166,6 +189,7 @@ class Blob:
             data.flat[: self.count] = self.data.reshape(-1)
         if self._diff.allocated:
             diff.flat[: self.count] = self.diff.reshape(-1)
+        self._changes.count += 1
         self._data, self._diff = data, diff
         self._data_view = self._diff_view = None
 

@@ -537,3 +537,6 @@ cdef inline void prelu_item(
         for j in range(item.length):
             b = value[j] * a
             y[j] = value[j] if x[j] > 0 else b
+
+
+include "views.pxi"

@@ -272,3 +272,6 @@ def depthwise_backward_weight(
                     for i in range(width):
                         total = total + <double>g[i] * at[i * stride]
             dw[o, k] += <real>total
+
+
+include "views.pxi"

@@ -113,3 +113,6 @@ def scatter_add_rows(const real[:, ::1] src, const int32_t[::1] index, real[:, :
         for i in range(src.shape[0]):
             for j in range(strip * STRIP, min((strip + 1) * STRIP, columns)):
                 dst[index[i], j] = dst[index[i], j] + src[i, j]
+
+
+include "views.pxi"

@@ -321,3 +321,6 @@ def fill(real[::1] x, real value, int n_threads):
     cdef Py_ssize_t i
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
         x[i] = value
+
+
+include "views.pxi"

@@ -55,3 +55,6 @@ def gemm(
             product_double(a_data, a_row, a_column, depth, b_data, NULL, NULL, b_row, b_column, 0, columns,
                            c_data, c_row, c_column, 0, m0, min(m0 + share, rows), q0, min(q0 + block, columns),
                            NULL, accumulate, scratch_data + threadid() * per_thread)
+
+
+include "views.pxi"

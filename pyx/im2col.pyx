@@ -38,3 +38,6 @@ def scatter(
             for p in range(columns.shape[2]):
                 at = k_table[k] + place_table[p]
                 framed[plane, at] = framed[plane, at] + columns[plane, k, p]
+
+
+include "views.pxi"

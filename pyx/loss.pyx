@@ -222,3 +222,6 @@ def contrastive_loss_backward(
             factor = -max(margin - sqrt(square[i]), 0.0) / (sqrt(square[i]) + NEAR) * scale
         for j in range(difference.shape[1]):
             dx[i, j] = <real> (factor * difference[i, j])
+
+
+include "views.pxi"

@@ -217,3 +217,6 @@ cdef void within_backward(
         backward_stretch(x + offset, scale + offset, dy + offset, sums, n, alpha / (size * size), beta,
                          dx + offset)
         at += STRETCH
+
+
+include "views.pxi"

@@ -198,3 +198,6 @@ cdef inline void add_to_window(real *dx, Py_ssize_t width, Window w, real dy) no
     for h in range(w.h0, w.h1):
         for j in range(h * width + w.w0, h * width + w.w1):
             dx[j] += share
+
+
+include "views.pxi"

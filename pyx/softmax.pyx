@@ -215,3 +215,6 @@ def arg_max(
         arg_max_place(x_data + at, classes, places, top_k,
                       index_data + to if index_data is not NULL else NULL,
                       value_data + to if value_data is not NULL else NULL)
+
+
+include "views.pxi"

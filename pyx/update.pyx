@@ -153,3 +153,6 @@ def update_nadam(
         v[i] = keep2 * v[i] + take2 * (g * g)
         dw[i] = rate * ((of_m * m[i] + of_g * g) / (sqrt(of_v * v[i]) + delta))
         w[i] = w[i] - dw[i]
+
+
+include "views.pxi"

@@ -36,6 +36,7 @@ class ArgMax(Layer):
     """
 
     has_backward = False
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

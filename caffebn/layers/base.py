@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from types import ModuleType
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from caffebn.blob import Blob, times
+from caffebn.blob import Blob, Changes, times
 from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
 from caffebn.layers import packages
@@ -60,6 +60,7 @@ class Context:
     dtype: np.dtype
     rng: np.random.Generator
     workspace: Workspace
+    changes: Changes = field(default_factory=Changes)
 
 
 class Layer:
@@ -107,6 +108,9 @@ class Layer:
     """The tops are views of bottom 0, or, without bottoms, of the layer's blobs."""
     reshapes_each_pass: ClassVar[bool] = False
     """Shapes may change though those of the bottoms do not: `reshape` runs before each forward pass."""
+    repeatable: ClassVar[bool] = False
+    """A pass is the same calls of `ops` with the same arguments each time, as long as shapes and memory are: no
+    random numbers, no look at values, nothing computed in Python.  The net then repeats the calls by itself."""
     has_backward: ClassVar[bool] = True
     default_loss_weight: ClassVar[float] = 0.0
     """Weight of top 0 in the loss when the text says nothing; a layer with one makes its top when it has none."""
@@ -120,6 +124,7 @@ class Layer:
         self.dtype = context.dtype
         self.rng = context.rng
         self.workspace = context.workspace
+        self._changes = context.changes
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
 
@@ -209,7 +214,7 @@ class Layer:
 
     def add_blob(self, shape: Sequence[int], filler: Message | None = None, value: float = 0.0) -> Blob:
         """Append a parameter blob, filled by a FillerParameter or, without one, with `value`."""
-        blob = Blob(shape, self.dtype)
+        blob = Blob(shape, self.dtype, self._changes)
         if filler is not None:
             try:
                 fill(blob.data, filler, self.rng)

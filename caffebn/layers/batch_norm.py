@@ -60,6 +60,7 @@ class BatchNorm(Layer):
     """
 
     in_place = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

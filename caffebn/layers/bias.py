@@ -37,6 +37,7 @@ class Bias(Layer):
 
     n_bottoms = (1, 2)
     in_place = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -31,6 +31,7 @@ class Concat(Layer):
     """
 
     n_bottoms = (1, None)
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

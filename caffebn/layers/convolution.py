@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer, times
 from caffebn.ops.geometry import ConvGeometry
@@ -18,6 +20,7 @@ class Convolving(Layer):
     n_bottoms = (1, None)
     n_tops = (1, None)
     equal_tops = True
+    repeatable = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p, shape = self.param, bottom[0].shape
@@ -121,11 +124,26 @@ class Convolution(Convolving):
         return g, g.out_spatial
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        weights = self.blobs[0].data
         bias = self.blobs[1].data if self.param.bias_term else None
         for below, above in zip(bottom, top, strict=True):
-            x, y = below.data.reshape(self.x_shape), above.data.reshape(self.y_shape)
-            self.ops.conv_forward(x, weights, bias, y, self.geometry, self.workspace.flat)
+            self.forward_joined(below, above, None, bias, None, None)
+
+    def forward_joined(
+        self,
+        bottom: Blob,
+        top: Blob,
+        scale: np.ndarray | None,
+        bias: np.ndarray | None,
+        residual: np.ndarray | None,
+        slope: float | None,
+    ) -> None:
+        """Run with what follows: ``y = act(scale * (W * x) + bias + residual)``; see ``ops.conv_forward``."""
+        x, y = bottom.data.reshape(self.x_shape), top.data.reshape(self.y_shape)
+        if residual is not None:
+            residual = residual.reshape(self.y_shape)
+        self.ops.conv_forward(
+            x, self.blobs[0].data, bias, y, self.geometry, self.workspace.flat
+        )
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         weights, scratch = self.blobs[0], self.workspace.flat

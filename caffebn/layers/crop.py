@@ -32,6 +32,7 @@ class Crop(Layer):
     """
 
     n_bottoms = 2
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -37,6 +37,10 @@ class Dropout(Neuron):
     def reads(self) -> Iterable[str]:
         return ()
 
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        return self.phase == "TEST"
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ratio = self.param.dropout_ratio
         if not 0 <= self.ratio < 1:

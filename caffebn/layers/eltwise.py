@@ -43,6 +43,7 @@ class Eltwise(Layer):
     """
 
     n_bottoms = (2, None)
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -15,6 +15,7 @@ class View(Layer):
     """Base of the layers that only give another shape: the top looks at the bottom's data."""
 
     shares_memory = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -34,6 +34,8 @@ class Im2col(Layer):
     Source: Caffe im2col_layer.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ()

@@ -34,6 +34,8 @@ class InnerProduct(Layer):
     Source: Caffe inner_product_layer.
     """
 
+    repeatable = True
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         self.num_output = self.param.num_output
@@ -58,11 +60,23 @@ class InnerProduct(Layer):
         top[0].reshape(*shape[: self.split_axis], self.num_output)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        x, y = bottom[0].data.reshape(self.m, self.k), top[0].data.reshape(self.m, self.num_output)
-        self.ops.gemm(x, self.blobs[0].data, y, trans_b=not self.param.transpose)
-        if self.param.bias_term:
-            y = y[:, :, None]
-            self.ops.affine(y, None, self.blobs[1].data, y)
+        bias = self.blobs[1].data if self.param.bias_term else None
+        self.forward_joined(bottom[0], top[0], None, bias, None)
+
+    def forward_joined(
+        self,
+        bottom: Blob,
+        top: Blob,
+        scale: np.ndarray | None,
+        bias: np.ndarray | None,
+        slope: float | None,
+    ) -> None:
+        """Run with what follows: ``y = act(scale * (x W') + bias)``; see ``ops.gemm``."""
+        x, y = bottom.data.reshape(self.m, self.k), top.data.reshape(self.m, self.num_output)
+        trans_b = not self.param.transpose
+        self.ops.gemm(x, self.blobs[0].data, y, False, trans_b, False)
+        if bias is not None:
+            self.ops.affine(y[:, :, None], None, bias, y[:, :, None])
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         dy = top[0].diff.reshape(self.m, self.num_output)

@@ -31,6 +31,7 @@ class Input(Layer):
     n_bottoms = 0
     n_tops = (1, None)
     has_backward = False
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -37,6 +37,8 @@ class LRN(Layer):
     Sources: Caffe lrn_layer; Krizhevsky et al. 2012.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ("bottom", "top")

@@ -40,6 +40,7 @@ class MVN(Layer):
     """
 
     in_place = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

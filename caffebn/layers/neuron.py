@@ -29,6 +29,7 @@ class Neuron(Layer):
     """Base of the activations: the top has the bottom's shape and may be the bottom."""
 
     in_place = True
+    repeatable = True
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         top[0].reshape(*bottom[0].shape)

@@ -33,6 +33,7 @@ class Parameter(Layer):
 
     n_bottoms = 0
     shares_memory = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

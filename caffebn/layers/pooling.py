@@ -50,6 +50,10 @@ class Pooling(Layer):
     def reads(self) -> Iterable[str]:
         return ()
 
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        return len(self.spec.top) < 2
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         p = self.param
         if p.pool == "STOCHASTIC":

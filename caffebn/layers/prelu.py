@@ -34,6 +34,8 @@ class PReLU(Neuron):
     Sources: Caffe prelu_layer (which refuses more than 4 axes); He et al. 2015.
     """
 
+    repeatable = True
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         shape = bottom[0].shape
         if len(shape) < 2:

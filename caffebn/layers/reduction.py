@@ -39,6 +39,8 @@ class Reduction(Layer):
     Source: Caffe reduction_layer.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ("bottom",) if self.param.operation in ("ASUM", "SUMSQ") else ()

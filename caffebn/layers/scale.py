@@ -42,6 +42,7 @@ class Scale(Layer):
 
     n_bottoms = (1, 2)
     in_place = True
+    repeatable = True
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.learned = len(bottom) == 1

@@ -23,6 +23,7 @@ class Silence(Layer):
 
     n_bottoms = (1, None)
     n_tops = 0
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

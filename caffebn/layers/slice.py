@@ -32,6 +32,7 @@ class Slice(Layer):
     """
 
     n_tops = (1, None)
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -32,6 +32,8 @@ class Softmax(Neuron):
     Source: Caffe softmax_layer.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ("top",)

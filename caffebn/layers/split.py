@@ -24,6 +24,7 @@ class Split(Layer):
 
     n_tops = (1, None)
     shares_memory = True
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

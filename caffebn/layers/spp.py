@@ -51,6 +51,8 @@ class SPP(Layer):
     Sources: Caffe spp_layer; He et al. 2014.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ()

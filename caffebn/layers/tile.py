@@ -29,6 +29,8 @@ class Tile(Layer):
     Source: Caffe tile_layer.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ()

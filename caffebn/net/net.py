@@ -13,15 +13,17 @@ from typing import Any, NoReturn
 import numpy as np
 
 from caffebn import blocks, ops, seeding
-from caffebn.blob import Blob
+from caffebn.blob import Blob, Changes
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.parameters import Parameters
-from caffebn.net.plan import plan_backward, plan_kept
+from caffebn.net.fuse import fuse_steps
+from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
+from caffebn.net.steps import LayerStep, Pass, Step
 from caffebn.proto import Message, binary, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
 
@@ -102,6 +104,10 @@ class Net:
         Type of all blobs.
     strict : bool
         Refuse unknown fields in the text, and weights whose layers do not all match.
+    fuse : bool
+        Run several layers as one where nobody can see a difference but by rounding: BatchNorm, Scale and ReLU in place on
+        one blob, and what follows a convolution in place.  A pass of which someone sees the inside (callbacks, `start`
+        and `end`, `debug_info`) runs layer by layer all the same.
 
     Attributes
     ----------
@@ -123,6 +129,8 @@ class Net:
         Every parameter blob, in net order, and the two flat buffers in which they lie.
     need_backward : list of bool
         Whether each layer takes part in the backward pass.
+    steps : list of Step
+        What a pass over the whole net runs: single layers, and those that run as one.
     weights_report : Report or None
         What the last `copy_from` did.
 
@@ -145,6 +153,7 @@ class Net:
         device: str | None = None,
         dtype: str | type | np.dtype = np.float32,
         strict: bool = False,
+        fuse: bool = False,
     ):
         weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
         if isinstance(model, Message):
@@ -179,7 +188,7 @@ class Net:
             self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
         )
         self._name_things()
-        self._plan_memory()
+        self._plan_memory(fuse)
         self._watched = False
         self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
@@ -195,8 +204,14 @@ class Net:
 
     def _connect(self, definition: Message, source: str) -> None:
         """Make the layers and their blobs, each shaped as soon as its bottoms are."""
+        self.changes = Changes()
         context = Context(
-            ops.get(self.device), self.phase, self.dtype, seeding.generator(), Workspace(self.dtype)
+            ops.get(self.device),
+            self.phase,
+            self.dtype,
+            seeding.generator(),
+            Workspace(self.dtype),
+            self.changes,
         )
         self.layers: list[Layer] = []
         self._blob_list: list[Blob] = []
@@ -253,7 +268,7 @@ class Net:
         self._output_ids = [unread[name] for name in sorted(unread)]
 
     def _new_blob(self, name: str) -> int:
-        self._blob_list.append(Blob((0,), self.dtype))
+        self._blob_list.append(self.new_blob())
         self._blob_names.append(name)
         return len(self._blob_list) - 1
 
@@ -261,6 +276,7 @@ class Net:
         bottoms, tops = self._bottoms[i], self._tops[i]
         before = [top.shape for top in tops]
         self.layers[i].reshape(bottoms, tops)
+        self.changes.count += self.layers[i].repeatable  # its scratch memory may be another
         self._seen_shapes[i] = [b.shape for b in bottoms]
         for top, shape, weight in zip(tops, before, self._loss_weights[i], strict=True):
             if weight and top.shape != shape:
@@ -296,8 +312,8 @@ class Net:
         self._layer_names = [layer.name for layer in self.layers]
         self._index = {layer.name: i for i, layer in enumerate(self.layers)}
 
-    def _plan_memory(self) -> None:
-        """Prepare the copies of values that layers in place overwrite, and who reads them going backward.
+    def _plan_memory(self, fuse: bool) -> None:
+        """Prepare the copies of values that layers in place overwrite, who reads them going backward, and the steps.
 
         A layer in place also overwrites its top's gradient; where that is its weight in the loss, it has to be
         put there before each backward pass.
@@ -314,25 +330,86 @@ class Net:
         self._kept_before: dict[int, list[tuple[Blob, Blob, list[tuple[Blob, Blob]]]]] = {}
         self._backward_tops = [list(tops) for tops in self._tops]
         self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
-        for kept in plan_kept(
-            self.layers,
-            self._bottom_ids,
-            self._top_ids,
-            self.need_backward,
-            self._blob_names,
-            self._output_ids,
-        ):
+        versions = follow_versions(
+            self.layers, self._bottom_ids, self._top_ids, self._blob_names, self._output_ids
+        )
+        for kept in plan_kept(self.layers, versions, self.need_backward):
             blob = self._blob_list[kept.blob]
             # each reader sees the copy in the shape of its own blob, and the gradient of that blob: where a
             # layer has made a view, these differ
             stand_ins = []
             for blobs, places in ((self._backward_tops, kept.tops), (self._backward_bottoms, kept.bottoms)):
                 for i, j in places:
-                    stand_in = Blob((0,), self.dtype)
+                    stand_in = self.new_blob()
                     stand_ins.append((blobs[i][j], stand_in))
                     blobs[i][j] = stand_in
-            copy = Blob((0,), self.dtype)
-            self._kept_before.setdefault(kept.overwriter, []).append((blob, copy, stand_ins))
+            self._kept_before.setdefault(kept.overwriter, []).append((blob, self.new_blob(), stand_ins))
+        self.steps: list[Step] = (
+            fuse_steps(self, versions) if fuse else [LayerStep(self, i) for i in range(len(self.layers))]
+        )
+        self._forward_pass = Pass(self, self.steps, backward=False)
+        down = [step for step in reversed(self.steps) if step.needs_backward]
+        self._backward_pass = Pass(self, down, backward=True)
+
+    # -- what steps ask for ------------------------------------------------------------------------
+
+    def new_blob(self) -> Blob:
+        """Make an empty blob of the net's dtype whose changes the net notices."""
+        return Blob((0,), self.dtype, self.changes)
+
+    def blobs_of(self, i: int) -> tuple[list[Blob], list[Blob], list[Blob]]:
+        """Return bottoms and tops of a layer, and what stands for its tops going backward."""
+        return self._bottoms[i], list(self._tops[i]), list(self._backward_tops[i])
+
+    def propagates_down(self, i: int) -> list[bool]:
+        """Return which of its bottoms' gradients a layer computes."""
+        return self._propagate_down[i]
+
+    def has_loss_weight(self, i: int) -> bool:
+        """Whether a top of a layer counts in the loss."""
+        return any(self._loss_weights[i])
+
+    def restores_loss_weight(self, i: int) -> bool:
+        """Whether a weight in the loss is written before each backward pass of a layer."""
+        return i in self._weights_in_place
+
+    def reshape_if_needed(self, i: int) -> None:
+        """Reshape a layer if a bottom's shape has changed, and the copies of what it overwrites."""
+        bottoms = self._bottoms[i]
+        if self.layers[i].reshapes_each_pass or self._seen_shapes[i] != [b.shape for b in bottoms]:
+            self._reshape_layer(i)
+        for blob, copy, stand_ins in self._kept_before.get(i, ()):
+            copy.reshape(*blob.shape)
+            for own, stand_in in stand_ins:
+                if stand_in.shape != own.shape:
+                    stand_in.reshape(*own.shape)
+                    stand_in.share_data(copy)
+                    stand_in.share_diff(own)
+
+    def keep_before(self, i: int) -> None:
+        """Copy what a layer is about to overwrite and what is read going backward."""
+        for blob, copy, _ in self._kept_before.get(i, ()):
+            self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
+
+    def forward_layer(self, i: int) -> None:
+        """Run the forward pass of one layer by itself."""
+        self.reshape_if_needed(i)
+        self.keep_before(i)
+        self.layers[i].forward(self._bottoms[i], self._tops[i])
+
+    def backward_layer(self, i: int, tops: Sequence[Blob] | None = None) -> None:
+        """Run the backward pass of one layer by itself, if it takes part."""
+        if not self.need_backward[i]:
+            return
+        layer, down = self.layers[i], self._propagate_down[i]
+        for top, weight in self._weights_in_place.get(i, ()):
+            top.diff[...] = weight
+        if layer.has_backward:
+            layer.backward(tops or self._backward_tops[i], down, self._backward_bottoms[i])
+        elif any(down):
+            raise layer.error(
+                "has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)"
+            )
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -376,29 +453,20 @@ class Net:
 
     def _forward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_forward"], self._callbacks["after_forward"]
+        if first == 0 and last == len(self.layers) - 1 and not before and not after:
+            for step in self.steps:
+                step.ran = True
+            self._forward_pass.run()
+            return
+        for step in self.steps:
+            if step.first <= last and step.last >= first:
+                step.ran = False
         for i in range(first, last + 1):
             for call in before:
                 call(i)
-            bottoms, tops = self._bottoms[i], self._tops[i]
-            layer = self.layers[i]
-            if layer.reshapes_each_pass or self._seen_shapes[i] != [b.shape for b in bottoms]:
-                self._reshape_layer(i)
-            if i in self._kept_before:
-                self._keep(i)
-            layer.forward(bottoms, tops)
+            self.forward_layer(i)
             for call in after:
                 call(i)
-
-    def _keep(self, i: int) -> None:
-        for blob, copy, stand_ins in self._kept_before[i]:
-            if copy.shape != blob.shape:
-                copy.reshape(*blob.shape)
-            for own, stand_in in stand_ins:
-                if stand_in.shape != own.shape:
-                    stand_in.reshape(*own.shape)
-                    stand_in.share_data(copy)
-                    stand_in.share_diff(own)
-            self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
 
     def backward(
         self,
@@ -441,19 +509,18 @@ class Net:
 
     def _backward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_backward"], self._callbacks["after_backward"]
+        whole = last == 0 and first == len(self.layers) - 1 and not before and not after
+        if whole and all(step.ran for step in self.steps):
+            self._backward_pass.run()
+            return
+        for step in self.steps:
+            if step.ran:
+                step.expose()
+                step.ran = False
         for i in range(first, last - 1, -1):
             for call in before:
                 call(i)
-            if self.need_backward[i]:
-                layer, down = self.layers[i], self._propagate_down[i]
-                for top, weight in self._weights_in_place.get(i, ()):
-                    top.diff[...] = weight
-                if layer.has_backward:
-                    layer.backward(self._backward_tops[i], down, self._backward_bottoms[i])
-                elif any(down):
-                    raise layer.error(
-                        "has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)"
-                    )
+            self.backward_layer(i)
             for call in after:
                 call(i)
 

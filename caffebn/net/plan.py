@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from caffebn.errors import NetError, Where
 from caffebn.layers import Layer
 
-__all__ = ["Kept", "plan_backward", "plan_kept"]
+__all__ = ["Kept", "Version", "Versions", "follow_versions", "plan_backward", "plan_kept"]
 
 Version = tuple[int, int]  # (memory, number of times it has been overwritten)
 
@@ -114,60 +114,77 @@ class Kept:
     bottoms: list[tuple[int, int]] = field(default_factory=list)
 
 
-def plan_kept(
+@dataclass
+class Versions:
+    """The values that each piece of memory holds, one after the other.
+
+    A version is a pair (memory, number of times the memory has been overwritten before).
+
+    Attributes
+    ----------
+    bottoms, tops : list of list of Version
+        What each layer reads and makes, by position.
+    made_by, read_by : dict of list of (layer, position)
+        Makers (a view makes the version of its bottom once more) and readers.
+    overwritten : dict of (layer, blob)
+        By which layer in place a version comes to its end, and through which blob.
+    """
+
+    bottoms: list[list[Version]] = field(default_factory=list)
+    tops: list[list[Version]] = field(default_factory=list)
+    made_by: dict[Version, list[tuple[int, int]]] = field(default_factory=dict)
+    read_by: dict[Version, list[tuple[int, int]]] = field(default_factory=dict)
+    overwritten: dict[Version, tuple[int, int]] = field(default_factory=dict)
+
+
+def follow_versions(
     layers: Sequence[Layer],
     bottom_ids: Sequence[Sequence[int]],
     top_ids: Sequence[Sequence[int]],
-    need_backward: Sequence[bool],
     blob_names: Sequence[str],
     output_ids: Sequence[int],
-) -> list[Kept]:
-    """Find the versions of blobs that have to be kept for the backward pass.
+) -> Versions:
+    """Find out what every memory holds, and when.
 
     Parameters
     ----------
-    layers : sequence of Layer
-        In order of execution.
-    bottom_ids, top_ids : sequence of sequence of int
-        Blob indices of each layer; a layer in place has the same index on both sides.
-    need_backward : sequence of bool
-        Whether each layer takes part in the backward pass.
+    layers, bottom_ids, top_ids
+        As for `plan_backward`.
     blob_names : sequence of str
     output_ids : sequence of int
         Blobs that the net hands to its user.
-
-    Returns
-    -------
-    list of Kept
 
     Raises
     ------
     NetError
         A layer (or the user) would read a blob after a layer has worked in place on its memory.
     """
+    found = Versions()
     memory: dict[int, int] = {}  # blob -> memory
     current: dict[int, int] = {}  # memory -> version number
     version_of: dict[int, int] = {}  # blob -> version number its values belong to
-    made_by: dict[Version, list[tuple[int, int]]] = {}
-    read_by: dict[Version, list[tuple[int, int]]] = {}
-    overwritten: dict[Version, tuple[int, int]] = {}  # version -> (layer, blob)
     parameters: dict[int, Layer] = {}  # memory that is a parameter -> the layer that shows it as its top
 
     def check_fresh(blob: int, reader: str, where: Where | None) -> None:
         version = (memory[blob], version_of[blob])
-        if version in overwritten:
-            spoiler = layers[overwritten[version][0]]
+        if version in found.overwritten:
+            overwriter, through = found.overwritten[version]
+            spoiler = layers[overwriter]
             raise NetError(
-                f'layer "{spoiler.name}" ({spoiler.type}) works in place on "{blob_names[overwritten[version][1]]}", '
+                f'layer "{spoiler.name}" ({spoiler.type}) works in place on "{blob_names[through]}", '
                 f'which shares its memory with "{blob_names[blob]}", and {reader} reads that afterwards: '
                 f'give "{spoiler.name}" a top of its own',
                 spoiler.spec.where or where,
             )
 
     for i, layer in enumerate(layers):
+        found.bottoms.append([])
+        found.tops.append([])
         for j, blob in enumerate(bottom_ids[i]):
             check_fresh(blob, f'layer "{layer.name}" ({layer.type})', layer.spec.where)
-            read_by.setdefault((memory[blob], version_of[blob]), []).append((i, j))
+            version = (memory[blob], version_of[blob])
+            found.bottoms[i].append(version)
+            found.read_by.setdefault(version, []).append((i, j))
         for j, blob in enumerate(top_ids[i]):
             if j < len(bottom_ids[i]) and bottom_ids[i][j] == blob:
                 mem = memory[blob]
@@ -177,7 +194,7 @@ def plan_kept(
                         f'"{parameters[mem].name}" ({parameters[mem].type}): give it a top of its own',
                         "top",
                     )
-                overwritten[mem, current[mem]] = (i, blob)
+                found.overwritten[mem, current[mem]] = (i, blob)
                 current[mem] += 1
             elif layer.shares_memory and bottom_ids[i]:
                 mem = memory[blob] = memory[bottom_ids[i][0]]
@@ -187,15 +204,38 @@ def plan_kept(
                 if layer.shares_memory:
                     parameters[mem] = layer
             version_of[blob] = current[mem]
-            made_by.setdefault((mem, current[mem]), []).append((i, j))
+            found.tops[i].append((mem, current[mem]))
+            found.made_by.setdefault((mem, current[mem]), []).append((i, j))
     for blob in output_ids:
         check_fresh(blob, "the user of the net", None)
+    return found
 
+
+def plan_kept(layers: Sequence[Layer], versions: Versions, need_backward: Sequence[bool]) -> list[Kept]:
+    """Find the versions that are read going backward after they have been overwritten.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    versions : Versions
+    need_backward : sequence of bool
+        Whether each layer takes part in the backward pass.
+
+    Returns
+    -------
+    list of Kept
+    """
     kept = []
-    for version, (overwriter, blob) in overwritten.items():
-        tops = [(i, j) for i, j in made_by.get(version, []) if need_backward[i] and "top" in layers[i].reads]
+    for version, (overwriter, blob) in versions.overwritten.items():
+        tops = [
+            (i, j)
+            for i, j in versions.made_by.get(version, [])
+            if need_backward[i] and "top" in layers[i].reads
+        ]
         bottoms = [
-            (i, j) for i, j in read_by.get(version, []) if need_backward[i] and "bottom" in layers[i].reads
+            (i, j)
+            for i, j in versions.read_by.get(version, [])
+            if need_backward[i] and "bottom" in layers[i].reads
         ]
         if tops or bottoms:
             kept.append(Kept(overwriter, blob, tops, bottoms))

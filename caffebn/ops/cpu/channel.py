@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffebn.ops import threads
+from caffebn.ops.cpu.calls import Launcher
 from caffebn.ops.cpu.checks import DOUBLE, by_dtype, check, check_tensor
 from caffebn.ops.cpu.scratch import scratch
 from caffebn.ops.level import kernels
@@ -26,6 +27,8 @@ __all__ = [
 
 _kernel = kernels("channel")
 _scratch_size = _kernel.scratch_size
+_inv_std = Launcher(_kernel.inv_std)
+_inv_deviation = Launcher(_kernel.inv_deviation)
 _channel_sum = by_dtype(_kernel.channel_sum)
 _channel_dot = by_dtype(_kernel.channel_dot)
 _moments = by_dtype(_kernel.moments)
@@ -44,7 +47,7 @@ def channel_sum(x: np.ndarray, out: np.ndarray, accumulate: bool = False) -> Non
     _check_float_vector("channel_sum", out, "out", x, writable=True)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
     _channel_sum[x.itemsize](x, work, threads.for_work(x.size))
-    _store(work[: out.size], out, accumulate)
+    _store[accumulate](work[: out.size], out)
 
 
 def channel_dot(x: np.ndarray, y: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
@@ -54,7 +57,7 @@ def channel_dot(x: np.ndarray, y: np.ndarray, out: np.ndarray, accumulate: bool 
     _check_float_vector("channel_dot", out, "out", x, writable=True)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
     _channel_dot[x.itemsize](x, y, work, threads.for_work(x.size))
-    _store(work[: out.size], out, accumulate)
+    _store[accumulate](work[: out.size], out)
 
 
 def moments(x: np.ndarray, mean_out: np.ndarray, var_out: np.ndarray) -> None:
@@ -71,14 +74,14 @@ def inv_std(var: np.ndarray, eps: float, out: np.ndarray) -> None:
     """Compute the inverse standard deviation; see the reference op."""
     check("inv_std", var, "var", None, DOUBLE)
     check("inv_std", out, "out", var.shape, DOUBLE, writable=True)
-    _kernel.inv_std(var, eps, out)
+    _inv_std(var, eps, out)
 
 
 def inv_deviation(var: np.ndarray, eps: float, out: np.ndarray) -> None:
     """Compute the inverse of the standard deviation and a constant; see the reference op."""
     check("inv_deviation", var, "var", None, DOUBLE)
     check("inv_deviation", out, "out", var.shape, DOUBLE, writable=True)
-    _kernel.inv_deviation(var, eps, out)
+    _inv_deviation(var, eps, out)
 
 
 def stored_statistics(
@@ -172,9 +175,12 @@ def _check_float_vector(
     check(op, vector, name, x.shape[1:2], dtype, writable=writable)
 
 
-def _store(total: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
-    """Round the totals into out, or add them first."""
-    if accumulate:
-        np.add(out, total, out=out)
-    else:
-        out[...] = total
+def _round_into(total: np.ndarray, out: np.ndarray) -> None:
+    out[...] = total
+
+
+def _add_to(total: np.ndarray, out: np.ndarray) -> None:
+    np.add(out, total, out=out)
+
+
+_store = (Launcher(_round_into), Launcher(_add_to))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from caffebn.errors import ArgumentError
+from caffebn.ops.cpu.calls import Launcher
 
 __all__ = ["BYTE", "DOUBLE", "INDEX", "by_dtype", "check", "check_tensor"]
 
@@ -20,12 +21,12 @@ READABLE = 0x001 | 0x100
 WRITABLE = READABLE | 0x400
 
 
-def by_dtype(kernel: Callable) -> dict[int, Callable]:
+def by_dtype(kernel: Callable) -> dict[int, Launcher]:
     """Return the two compiled forms of a kernel by the item size of their dtype.
 
     Asking the kernel itself would make it look at every argument of every call.
     """
-    return {4: kernel["float"], 8: kernel["double"]}  # type: ignore[index]
+    return {4: Launcher(kernel["float"]), 8: Launcher(kernel["double"])}  # type: ignore[index]
 
 
 def check_tensor(

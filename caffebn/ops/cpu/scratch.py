@@ -6,14 +6,20 @@ import threading
 
 import numpy as np
 
+from caffebn.ops.cpu import calls
+
 __all__ = ["scratch"]
 
 _local = threading.local()
 
 
 def scratch(size: int, dtype: np.dtype) -> np.ndarray:
-    """Return at least `size` elements; the same memory for each call of a thread, so never nest two uses."""
-    buffers = _local.__dict__
+    """Return at least `size` elements; the same memory for each call of a thread, so never nest two uses.
+
+    While calls are recorded it is memory of the recording.
+    """
+    tape = calls.current()
+    buffers = _local.__dict__ if tape is None else tape.buffers
     buffer = buffers.get(dtype.char)
     if buffer is None or buffer.size < size:
         buffer = buffers[dtype.char] = np.empty(max(size, 1), dtype)

@@ -1,0 +1,317 @@
+"""Which layers of a net run as one, and how.
+
+Layers that follow each other are joined where nobody can see what passes between them: each works in place on the top of
+the one before.  Then the values in between need not be written, and a pass over memory serves all.
+
+======================================  ===========================================================================
+joined                                  runs as
+======================================  ===========================================================================
+BatchNorm [Scale] [ReLU]                one kernel forward, one backward.  Going backward only the input of BatchNorm
+                                        is needed: the layer before writes it into memory of its own
+Convolution or InnerProduct             the product, with the affine map and the ReLU while its results are in a
+[BatchNorm] [Scale] [ReLU]              register: stored statistics, and no gradient asked for but through ReLU
+Eltwise SUM, ReLU                       one kernel forward
+======================================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffebn.blob import Blob
+from caffebn.layers import Layer
+from caffebn.net.plan import Version, Versions
+from caffebn.net.steps import LayerStep, Step
+
+if TYPE_CHECKING:
+    from caffebn.net.net import Net
+
+__all__ = ["NormStep", "ProductStep", "SumStep", "fuse_steps"]
+
+
+def fuse_steps(net: Net, versions: Versions) -> list[Step]:
+    """Cut the layers of a net into steps, joining all that can be joined."""
+    steps: list[Step] = []
+    redirected: dict[int, dict[int, Blob]] = {}
+    i = 0
+    while i < len(net.layers):
+        chain = Chain(net, versions, i)
+        step = chain.product() or chain.norm(redirected) or chain.sum()
+        steps.append(step or LayerStep(net, i))
+        i = steps[-1].last + 1
+    return [
+        LayerStep(net, step.first, redirected[step.first]) if step.first in redirected else step
+        for step in steps
+    ]
+
+
+class Chain:
+    """The layers from one on, as far as each works on what the one before it made and nobody else reads."""
+
+    def __init__(self, net: Net, versions: Versions, first: int):
+        self.net, self.versions = net, versions
+        self.first = self.last = first
+
+    def _take(self, type_name: str, fits: Callable[[Layer], bool] = lambda layer: True) -> Layer | None:
+        """Let the chain go on with the next layer, if it is of that type, fits and hides what it reads."""
+        i = self.last + 1
+        if i == len(self.net.layers) or self.net.layers[i].type != type_name or not fits(self.net.layers[i]):
+            return None
+        if not self._hidden(self.last, i):
+            return None
+        self.last = i
+        return self.net.layers[i]
+
+    def _hidden(self, maker: int, reader: int) -> bool:
+        """Whether the only top of `maker` is read and overwritten by `reader` alone."""
+        tops = self.versions.tops[maker]
+        return (
+            len(tops) == 1
+            and self.versions.bottoms[reader][:1] == tops
+            and self.versions.tops[reader] != tops
+            and len(self.versions.tops[reader]) == 1
+            and self.versions.read_by.get(tops[0]) == [(reader, 0)]
+            and self.versions.made_by[tops[0]] == [(maker, 0)]
+            and self.versions.overwritten.get(tops[0], (-1,))[0] == reader
+            and not self.net.has_loss_weight(maker)
+            and not self.net.has_loss_weight(reader)
+        )
+
+    def _backward(self, layer: Layer | None) -> bool:
+        """Whether a layer of the chain takes part in the backward pass."""
+        return layer is not None and self.net.need_backward[self.net.layers.index(layer)]
+
+    def _epilogue(self) -> tuple[Layer | None, Layer | None]:
+        """Take a Scale and a ReLU."""
+        scale = self._take("Scale", _per_channel)
+        return scale, self._take("ReLU", _keeps_sign)
+
+    def product(self) -> Step | None:
+        """Join a Convolution or InnerProduct with what follows."""
+        layer = self.net.layers[self.first]
+        if layer.type not in ("Convolution", "InnerProduct") or len(layer.spec.bottom) != 1:
+            return None
+        norm = self._take("BatchNorm", lambda it: it.use_global_stats)  # type: ignore[attr-defined]
+        scale, relu = self._epilogue()
+        if self._backward(norm) or self._backward(scale):
+            # their gradients need what this step does not keep
+            self.last = self.first
+            return None
+        if self.last == self.first:
+            return None
+        return ProductStep(self.net, self.first, self.last, norm, scale, relu)
+
+    def norm(self, redirected: dict[int, dict[int, Blob]]) -> Step | None:
+        """Join a BatchNorm with what follows; the layer before it is told where else to write its top."""
+        layer = self.net.layers[self.first]
+        if layer.type != "BatchNorm" or self.net.has_loss_weight(self.first):
+            return None
+        scale, relu = self._epilogue()
+        in_place = self._works_in_place(self.first)
+        backward = any(self.net.need_backward[self.first : self.last + 1])
+        kept = self.net.new_blob() if in_place and backward else None
+        if kept is None and self.last == self.first:
+            return None
+        maker = self._only_maker(self.versions.bottoms[self.first][0]) if kept is not None else None
+        if kept is not None and maker is not None:
+            redirected.setdefault(maker[0], {})[maker[1]] = kept
+        return NormStep(self.net, self.first, self.last, scale, relu, kept, maker is None)
+
+    def _works_in_place(self, i: int) -> bool:
+        return self.versions.overwritten.get(self.versions.bottoms[i][0], (-1,))[0] == i
+
+    def _only_maker(self, version: Version) -> tuple[int, int] | None:
+        """The layer that makes a version which nobody reads but BatchNorm, if it may write it elsewhere."""
+        makers, readers = self.versions.made_by[version], self.versions.read_by[version]
+        (i, j), layer = makers[0], self.net.layers[makers[0][0]]
+        alone = len(makers) == 1 and readers == [(self.first, 0)] and version[1] == 0
+        # not what the user fills, nor what a view shows, nor what Python code has been given
+        if not alone or layer.shares_memory or not layer.spec.bottom or not layer.repeatable:
+            return None
+        return None if self.net.has_loss_weight(i) else (i, j)
+
+    def sum(self) -> Step | None:
+        """Join an Eltwise SUM of two bottoms with a ReLU."""
+        layer = self.net.layers[self.first]
+        if layer.type != "Eltwise" or layer.param.operation != "SUM" or len(layer.spec.bottom) != 2:
+            return None
+        relu = self._take("ReLU", _keeps_sign)
+        return SumStep(self.net, self.first, self.last, relu) if relu else None
+
+
+def _per_channel(layer: Layer) -> bool:
+    """Whether a Scale has one learned factor for each channel (axis 1)."""
+    return len(layer.spec.bottom) == 1 and layer.param.axis == 1 and layer.param.num_axes == 1
+
+
+def _keeps_sign(layer: Layer) -> bool:
+    """Whether the sign of a ReLU's output is that of its input."""
+    return layer.param.negative_slope >= 0
+
+
+def _slope(relu: Layer | None) -> float | None:
+    return None if relu is None else relu.param.negative_slope
+
+
+def _learned(scale: Layer | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Factor and bias of a Scale."""
+    if scale is None:
+        return None, None
+    return scale.blobs[0].data, scale.blobs[1].data if scale.param.bias_term else None
+
+
+def _joined(layers: Sequence[Layer]) -> str:
+    return " + ".join(layer.type for layer in layers)
+
+
+class NormStep(Step):
+    """BatchNorm, perhaps Scale, perhaps ReLU.
+
+    Parameters
+    ----------
+    net, first, last
+        As for `Step`.
+    scale, relu : Layer or None
+    kept : Blob or None
+        Memory for the input, where the layers work in place and their backward pass needs it.
+    copies : bool
+        Nobody writes the input into `kept`: it has to be copied.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        first: int,
+        last: int,
+        scale: Layer | None,
+        relu: Layer | None,
+        kept: Blob | None,
+        copies: bool,
+    ):
+        super().__init__(net, first, last)
+        self.norm = net.layers[first]
+        self.scale, self.relu, self.kept, self.copies = scale, relu, kept, copies
+        self.seen = net.blobs_of(first)[0][0]
+        _, (self.top,), (self.output,) = net.blobs_of(last)
+        self.input = self.seen if kept is None else kept
+        self.a, self.b = (np.zeros(self.norm.channels) for _ in range(2))  # type: ignore[attr-defined]
+        self.what = _joined(self.layers)
+        self.repeatable = all(layer.repeatable for layer in self.layers)
+
+    def prepare(self) -> None:
+        super().prepare()
+        if self.kept is not None and self.kept.shape != self.seen.shape:
+            self.kept.reshape(*self.seen.shape)
+            self.kept.share_diff(self.seen)
+
+    def forward(self) -> None:
+        norm, ops, stored = self.norm, self.norm.ops, self.norm.use_global_stats  # type: ignore[attr-defined]
+        if norm.values_per_channel == 0:  # type: ignore[attr-defined]
+            return
+        if self.kept is not None and self.copies:
+            ops.scale_copy(self.seen.data, 1.0, self.kept.data)
+        shape = norm.ncs  # type: ignore[attr-defined]
+        x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)
+        mean, var, inv_std = norm.mean, norm.var, norm.inv_std  # type: ignore[attr-defined]
+        factor, bias = _learned(self.scale)
+        sums = [blob.data for blob in norm.blobs]
+        if stored:
+            ops.stored_statistics(*sums, mean, var)
+            ops.inv_std(var, norm.param.eps, inv_std)
+            ops.fold_statistics(mean, var, norm.param.eps, factor, bias, None, self.a, self.b)
+            ops.affine_act(x, self.a, self.b, None, _slope(self.relu), y)
+        else:
+            ops.batch_norm(x, norm.param.eps, factor, bias, None, _slope(self.relu), y, mean, var, inv_std)
+            fraction = norm.param.moving_average_fraction
+            ops.update_statistics(mean, var, norm.values_per_channel, fraction, *sums)  # type: ignore[attr-defined]
+
+    def backward(self) -> None:
+        norm, scale = self.norm, self.scale
+        if norm.values_per_channel == 0:  # type: ignore[attr-defined]
+            return
+        shape, stored = norm.ncs, norm.use_global_stats  # type: ignore[attr-defined]
+        x, dy = self.input.data.reshape(shape), self.top.diff.reshape(shape)
+        # with batch statistics the sign of the output is found again from x, which is read anyway
+        y = self.output.data.reshape(shape) if stored and self.relu else None
+        dx = self.seen.diff.reshape(shape) if self.net.propagates_down(self.first)[0] else None
+        factor, bias = _learned(scale)
+        gradients: list[np.ndarray | None] = [None, None]
+        if scale is not None:
+            for k, (blob, wanted) in enumerate(zip(scale.blobs, scale.param_propagate_down, strict=True)):
+                gradients[k] = blob.diff if wanted else None
+        norm.ops.batch_norm_backward(
+            x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, None
+        )  # type: ignore[attr-defined]  # fmt: skip
+
+    def expose(self) -> None:
+        if self.kept is not None:
+            self.norm.ops.scale_copy(self.kept.data, 1.0, self.seen.data)
+        elif self.seen is self.top:
+            return  # in place, and nothing goes backward
+        statistics = [blob.data.copy() for blob in self.norm.blobs]
+        for i in range(self.first, self.last + 1):
+            self.net.forward_layer(i)
+        for blob, values in zip(self.norm.blobs, statistics, strict=True):
+            blob.data[...] = values
+
+
+class ProductStep(Step):
+    """Convolution or InnerProduct, and the affine map and ReLU that follow it in place.
+
+    Parameters
+    ----------
+    net, first, last
+        As for `Step`.
+    norm, scale, relu : Layer or None
+        A BatchNorm with stored statistics, and what follows it.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        first: int,
+        last: int,
+        norm: Layer | None,
+        scale: Layer | None,
+        relu: Layer | None,
+    ):
+        super().__init__(net, first, last)
+        self.product = net.layers[first]
+        self.norm, self.scale, self.relu = norm, scale, relu
+        (self.bottom,), (self.top,), _ = net.blobs_of(first)
+        outputs = self.product.param.num_output
+        self.mean, self.var = np.zeros(outputs), np.ones(outputs)
+        self.a, self.b = np.zeros(outputs, net.dtype), np.zeros(outputs, net.dtype)
+        self.what = _joined(self.layers)
+
+    def forward(self) -> None:
+        product, ops = self.product, self.product.ops
+        a, b = None, product.blobs[1].data if product.param.bias_term else None
+        if self.norm is not None or self.scale is not None:
+            eps = 0.0
+            if self.norm is not None:
+                eps = self.norm.param.eps
+                ops.stored_statistics(*(blob.data for blob in self.norm.blobs), self.mean, self.var)
+            factor, bias = _learned(self.scale)
+            ops.fold_statistics(self.mean, self.var, eps, factor, bias, b, self.a, self.b)
+            a, b = self.a, self.b
+        residual = (None,) if product.type == "Convolution" else ()
+        product.forward_joined(self.bottom, self.top, a, b, *residual, _slope(self.relu))  # type: ignore[attr-defined]
+
+
+class SumStep(Step):
+    """Eltwise SUM of two bottoms, and the ReLU that follows it in place."""
+
+    def __init__(self, net: Net, first: int, last: int, relu: Layer):
+        super().__init__(net, first, last)
+        self.sum, self.relu = net.layers[first], relu
+        (self.a, self.b), (self.top,), _ = net.blobs_of(first)
+        self.what = _joined(self.layers)
+
+    def forward(self) -> None:
+        c = self.sum.coeff  # type: ignore[attr-defined]
+        slope = _slope(self.relu)
+        self.sum.ops.weighted_sum(self.a.data, c[0], self.b.data, c[1], self.top.data, slope)
