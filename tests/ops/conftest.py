@@ -169,6 +169,58 @@ def channel_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
     }
 
 
+def batch_norm_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Call]]:
+    """How to make one call of each op of the family batch_norm."""
+    shape = (N, C, S)
+    return {
+        "batch_norm": lambda: {
+            "x": m.tensor(*shape) + m.dtype.type(3),
+            "eps": 1e-3,
+            "scale": m.tensor(C),
+            "shift": m.tensor(C),
+            "residual": m.tensor(*shape),
+            "slope": 0.25,
+            "y": m.out(*shape),
+            "mean_out": m.out(C, dtype=DOUBLE),
+            "var_out": m.out(C, dtype=DOUBLE),
+            "inv_std_out": m.out(C, dtype=DOUBLE),
+        },
+        "batch_norm_backward": lambda: {
+            "x": m.tensor(*shape),
+            "mean": m.tensor(C, dtype=DOUBLE),
+            "inv_std": m.positive(C, dtype=DOUBLE),
+            "scale": m.tensor(C),
+            "shift": m.tensor(C),
+            "y": m.tensor(*shape),
+            "slope": 0.25,
+            "frozen": False,
+            "dy": m.tensor(*shape),
+            "dx": m.out(*shape),
+            "dscale": m.tensor(C),
+            "dshift": m.tensor(C),
+            "dresidual": m.out(*shape),
+        },
+        "affine_act": lambda: {
+            "x": m.tensor(*shape),
+            "a": m.tensor(C, dtype=DOUBLE),
+            "b": m.tensor(C, dtype=DOUBLE),
+            "residual": m.tensor(*shape),
+            "slope": 0.25,
+            "y": m.out(*shape),
+        },
+        "fold_statistics": lambda: {
+            "mean": m.tensor(C, dtype=DOUBLE),
+            "var": m.positive(C, dtype=DOUBLE),
+            "eps": 1e-3,
+            "scale": m.tensor(C),
+            "shift": m.tensor(C),
+            "bias": m.tensor(C),
+            "a_out": m.out(C, dtype=DOUBLE),
+            "b_out": m.out(C, dtype=DOUBLE),
+        },
+    }
+
+
 def elementwise_calls(m: Make, *shape: int) -> dict[str, Callable[[], Call]]:
     """How to make one call of each op of the family elementwise."""
 
@@ -441,6 +493,7 @@ def update_calls(m: Make, n: int) -> dict[str, Callable[[], Call]]:
 
 
 FAMILIES = {
+    "batch_norm": batch_norm_calls,
     "channel": channel_calls,
     "elementwise": elementwise_calls,
     "pool": pool_calls,
@@ -453,6 +506,10 @@ FAMILIES = {
 
 #: Arguments that an op writes.
 OUTPUTS = {
+    "batch_norm": ["y", "mean_out", "var_out", "inv_std_out"],
+    "batch_norm_backward": ["dx", "dscale", "dshift", "dresidual"],
+    "affine_act": ["y"],
+    "fold_statistics": ["a_out", "b_out"],
     "channel_sum": ["out"],
     "channel_dot": ["out"],
     "moments": ["mean_out", "var_out"],
@@ -544,7 +601,8 @@ OPS = list(OUTPUTS)
 
 #: A shape for each family, large enough that work is cut among threads in every way there is.
 LARGE = {
-    "channel": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (130, 2, 3)],
+    "batch_norm": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (40, 300, 2), (130, 2, 3)],
+    "channel": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (40, 300, 2), (130, 2, 3)],
     "elementwise": [(3, 1001)],
     "pool": [(2, 3, 13, 19)],
     "lrn": [(2, 7, 9, 70)],

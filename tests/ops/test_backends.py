@@ -17,6 +17,7 @@ from caffebn.ops import level
 
 # Ops whose results are rounded once, or computed step by step in the tensors' dtype, on every back end
 EXACT = {
+    "affine_act", "fold_statistics",
     "inv_std", "inv_deviation", "stored_statistics", "update_statistics", "normalize", "affine", "prelu",
     "prelu_backward", "elu_backward", "absolute", "sign", "threshold", "clip", "clip_backward",
     "power_backward", "log_backward",
@@ -32,6 +33,14 @@ EXACT = {
 
 # Which output may be which input
 IN_PLACE = [
+    ("batch_norm", "y", "x"),
+    ("batch_norm", "y", "residual"),
+    ("batch_norm_backward", "dx", "dy"),
+    ("batch_norm_backward", "dx", "x"),
+    ("batch_norm_backward", "dresidual", "dy"),
+    ("affine_act", "y", "x"),
+    ("affine_act", "y", "residual"),
+    ("fold_statistics", "a_out", "var"),
     ("inv_std", "out", "var"),
     ("inv_deviation", "out", "var"),
     ("normalize", "y", "x"),
@@ -69,11 +78,15 @@ IN_PLACE = [
     ("contrastive_loss_backward", "dx", "difference"),
 ]
 
+# Images, channels, places
+NCS = [
+    *[(1, 1, 1), (2, 3, 4), (60, 100, 1), (3, 5, 15), (3, 5, 16), (2, 7, 49), (2, 3, 5000), (40, 2, 17)],
+    *[(1000, 2, 1), (257, 1, 3), (2, 1100, 1), (70, 300, 1), (0, 4, 5), (3, 4, 0), (3, 0, 5), (0, 4, 0)],
+]
+
 SHAPES = {
-    "channel": [
-        *[(1, 1, 1), (2, 3, 4), (60, 100, 1), (3, 5, 15), (3, 5, 16), (2, 7, 49), (2, 3, 5000), (40, 2, 17)],
-        *[(1000, 2, 1), (257, 1, 3), (2, 1100, 1), (70, 300, 1), (0, 4, 5), (3, 4, 0), (3, 0, 5), (0, 4, 0)],
-    ],
+    "batch_norm": NCS,
+    "channel": NCS,
     "elementwise": [(), (0,), (1,), (2, 3, 4), (3, 0, 2), (20001,)],
     "pool": [(2, 3, 5, 6), (1, 1, 1, 1), (2, 2, 6, 33), (0, 3, 4, 4), (2, 0, 4, 4)],
     "lrn": [(2, 7, 4, 5), (1, 1, 1, 1), (1, 3, 2, 600), (2, 4, 20, 30), (0, 3, 4, 4), (2, 3, 0, 4)],
@@ -101,7 +114,16 @@ def signature(function) -> list[tuple[str, object, object]]:
 
 def test_files_functions_and_signatures_are_the_same():
     reference, cpu = modules("reference"), modules("cpu")
-    assert {"channel", "elementwise", "pool", "loss", "im2col", "gemm", "conv"} <= reference.keys()
+    assert {
+        "batch_norm",
+        "channel",
+        "elementwise",
+        "pool",
+        "loss",
+        "im2col",
+        "gemm",
+        "conv",
+    } <= reference.keys()
     for family, module in reference.items():
         assert cpu[family].__all__ == module.__all__, family
         assert [n for n in vars(module) if inspect.isfunction(vars(module)[n]) and n in module.__all__]

@@ -1,5 +1,6 @@
 """Every computation on the processor: arguments are checked once, then a compiled kernel does the work."""
 
+from caffebn.ops.cpu.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
 from caffebn.ops.cpu.channel import (
     affine,
     channel_dot,
@@ -101,10 +102,13 @@ __all__ = [
     "accuracy",
     "add_from",
     "affine",
+    "affine_act",
     "arg_max",
     "ave_pool",
     "ave_pool_backward",
     "axpy",
+    "batch_norm",
+    "batch_norm_backward",
     "bnll",
     "bnll_backward",
     "channel_dot",
@@ -126,6 +130,7 @@ __all__ = [
     "elu_backward",
     "exp",
     "fill",
+    "fold_statistics",
     "gather_rows",
     "gemm",
     "hinge_loss",

@@ -46,8 +46,7 @@ def channel_sum(x: np.ndarray, out: np.ndarray, accumulate: bool = False) -> Non
     check_tensor("channel_sum", x, "x", 3)
     _check_float_vector("channel_sum", out, "out", x, writable=True)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
-    _channel_sum[x.itemsize](x, work, threads.for_work(x.size))
-    _store[accumulate](work[: out.size], out)
+    _channel_sum[x.itemsize](x, *_by_dtype_of(x, out), accumulate, work, threads.for_work(x.size))
 
 
 def channel_dot(x: np.ndarray, y: np.ndarray, out: np.ndarray, accumulate: bool = False) -> None:
@@ -56,8 +55,7 @@ def channel_dot(x: np.ndarray, y: np.ndarray, out: np.ndarray, accumulate: bool 
     check("channel_dot", y, "y", x.shape, x.dtype)
     _check_float_vector("channel_dot", out, "out", x, writable=True)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
-    _channel_dot[x.itemsize](x, y, work, threads.for_work(x.size))
-    _store[accumulate](work[: out.size], out)
+    _channel_dot[x.itemsize](x, y, *_by_dtype_of(x, out), accumulate, work, threads.for_work(x.size))
 
 
 def moments(x: np.ndarray, mean_out: np.ndarray, var_out: np.ndarray) -> None:
@@ -140,12 +138,11 @@ def affine(x: np.ndarray, scale: np.ndarray | None, shift: np.ndarray | None, y:
     check("affine", y, "y", x.shape, x.dtype, writable=True)
     if scale is not None:
         _check_float_vector("affine", scale, "scale", x)
-        scale = scale.astype(x.dtype, copy=False)
     if shift is not None:
         _check_float_vector("affine", shift, "shift", x)
-        shift = shift.astype(x.dtype, copy=False)
     work = scratch(_scratch_size(*x.shape), DOUBLE)
-    _affine[x.itemsize](x, scale, shift, y, work, threads.for_work(x.size))
+    vectors = *_by_dtype_of(x, scale), *_by_dtype_of(x, shift)
+    _affine[x.itemsize](x, *vectors, y, work, threads.for_work(x.size))
 
 
 def prelu(x: np.ndarray, slope: np.ndarray, y: np.ndarray) -> None:
@@ -175,12 +172,6 @@ def _check_float_vector(
     check(op, vector, name, x.shape[1:2], dtype, writable=writable)
 
 
-def _round_into(total: np.ndarray, out: np.ndarray) -> None:
-    out[...] = total
-
-
-def _add_to(total: np.ndarray, out: np.ndarray) -> None:
-    np.add(out, total, out=out)
-
-
-_store = (Launcher(_round_into), Launcher(_add_to))
+def _by_dtype_of(x: np.ndarray, vector: np.ndarray | None) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the vector as the kernels take it: of the dtype of x, or else in float64, and None for the other."""
+    return (vector, None) if vector is None or vector.dtype == x.dtype else (None, vector)

@@ -5,6 +5,7 @@ The arguments are not checked.
 """
 
 from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.reference.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
 from caffebn.ops.reference.channel import (
     affine,
     channel_dot,
@@ -110,10 +111,13 @@ __all__ = [
     "accuracy",
     "add_from",
     "affine",
+    "affine_act",
     "arg_max",
     "ave_pool",
     "ave_pool_backward",
     "axpy",
+    "batch_norm",
+    "batch_norm_backward",
     "bnll",
     "bnll_backward",
     "channel_dot",
@@ -135,6 +139,7 @@ __all__ = [
     "elu_backward",
     "exp",
     "fill",
+    "fold_statistics",
     "gather_rows",
     "gemm",
     "hinge_loss",

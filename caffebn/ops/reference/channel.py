@@ -150,7 +150,11 @@ def update_statistics(
 
 
 def normalize(x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray, y: np.ndarray) -> None:
-    """Normalise each channel: ``y = (x - mean[c]) * inv_std[c]``, computed in float64 and rounded once.
+    """Normalise each channel: ``y = (x - mean[c]) * inv_std[c]``, in the dtype of x.
+
+    The mean is taken away in two parts, ``high``, the mean rounded to the dtype of x, and ``low``, what that left:
+    ``y = ((x - high) - low) * inv_std``.  The first difference has an error of half a unit in its own last place,
+    and none when x is close to the mean, so that a large mean costs no digits.
 
     Parameters
     ----------
@@ -159,7 +163,9 @@ def normalize(x: np.ndarray, mean: np.ndarray, inv_std: np.ndarray, y: np.ndarra
     y : ndarray, shape (N, C, S)
         Filled; may be `x`.
     """
-    y[...] = (x - mean[:, None]) * inv_std[:, None]
+    high = mean.astype(x.dtype)
+    low = (mean - high).astype(x.dtype)
+    y[...] = ((x - high[:, None]) - low[:, None]) * inv_std.astype(x.dtype)[:, None]
 
 
 def normalize_backward(dy: np.ndarray, y: np.ndarray, inv_std: np.ndarray, dx: np.ndarray) -> None:

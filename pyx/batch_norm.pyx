@@ -1,0 +1,366 @@
+"""BatchNorm, its learned scale and shift, a residual sum and the activation behind, as one visit of the tensors.
+
+plan.pxd says how work is cut, batch_norm.h holds the inner loops.
+
+`batch_norm` reads x from memory for the statistics, reads the group of channels again from the cache and writes y:
+two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
+of the activation cannot be found from x), reads them again from the cache and writes dx.  The mask of the activation is
+never stored.  Frozen statistics need no sums for y and dx: `affine_act`, and a backward of one pass.
+
+The vectors of a call are rounded to the tensors' dtype once and then laid out so that `item.column` is an index
+into each of them; the mean is kept in two parts.
+
+Tensors may be the same memory where the ops say so: element i is read before element i is written.
+"""
+
+from cython.parallel cimport prange
+from libc.math cimport sqrt
+from libc.stdint cimport int64_t
+
+from common cimport real
+from plan cimport (
+    Item,
+    Moments,
+    Plan,
+    Strip,
+    group_channel,
+    group_tile,
+    map_item,
+    moments_of_all,
+    moments_of_group,
+    plan_of,
+    put,
+    strip_of,
+    sum_item,
+    total_of,
+)
+
+cdef extern from "batch_norm.h" nogil:
+    int HIGH, LOW, FACTOR, SCALE, SHIFT, BY_DZ, BY_X, CONSTANT, VECTORS
+    int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
+    void forward_float(
+        int column, int64_t at, int64_t n, const float *x, const float *residual, const float *v,
+        int64_t width, float slope, float *y)
+    void forward_double(
+        int column, int64_t at, int64_t n, const double *x, const double *residual, const double *v,
+        int64_t width, double slope, double *y)
+    void affine_act_float(
+        int column, int64_t at, int64_t n, const float *x, const float *residual, const double *a,
+        const double *b, float slope, float *y)
+    void affine_act_double(
+        int column, int64_t at, int64_t n, const double *x, const double *residual, const double *a,
+        const double *b, double slope, double *y)
+    void gradient_sums_of_rows_float(
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const float *x,
+        const float *y, const float *dy, const float *v, const double *a, int64_t width, float
+        slope, double *sum, double *dot)
+    void gradient_sums_of_rows_double(
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const double *x,
+        const double *y, const double *dy, const double *v, const double *a, int64_t width, double
+        slope, double *sum, double *dot)
+    void gradient_sums_of_columns_float(
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
+        const float *x, const float *y, const float *dy, const float *v, const double *a, int64_t width,
+        float slope, double *sum, double *dot)
+    void gradient_sums_of_columns_double(
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
+        const double *x, const double *y, const double *dy, const double *v, const double *a, int64_t
+        width, double slope, double *sum, double *dot)
+    void backward_float(
+        int column, int sign, int frozen, int64_t at, int64_t n, const float *x, const float *y,
+        const float *dy, const float *v, const double *a, int64_t width, float slope, float *dx,
+        float *dz)
+    void backward_double(
+        int column, int sign, int frozen, int64_t at, int64_t n, const double *x, const double *y,
+        const double *dy, const double *v, const double *a, int64_t width, double slope, double *dx,
+        double *dz)
+
+
+def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
+    """Elements of the array `work` that the kernels need for tensors (N, C, S)."""
+    cdef Plan p = plan_of(N, C, S)
+    return 2 * p.blocks * p.width + (VECTORS + 2) * p.width
+
+
+def fold_statistics(
+    const double[::1] mean, const double[::1] var, double eps, const real[::1] scale, const real[::1] shift,
+    const real[::1] bias, double[::1] a_out, double[::1] b_out,
+):
+    """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None."""
+    cdef Py_ssize_t c
+    cdef double a
+    for c in range(mean.shape[0]):
+        a = 1 / sqrt(var[c] + eps) * value_of(scale, c, 1)
+        b_out[c] = (value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0)
+        a_out[c] = a
+
+
+cdef double value_of(const real[::1] vector, Py_ssize_t c, real otherwise):
+    return otherwise if vector is None else vector[c]
+
+
+def affine_act(
+    const real[:, :, ::1] x, const double[::1] a, const double[::1] b, const real[:, :, ::1] residual, real slope,
+    real[:, :, ::1] y, double[::1] work, int n_threads,
+):
+    """y = act(x * a[c] + b[c] + residual); residual may be None, slope 1 is no activation."""
+    cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
+    if p.size == 0:
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *residual_data = NULL
+    if residual is not None:
+        residual_data = &residual[0, 0, 0]
+    cdef real *y_data = &y[0, 0, 0]
+    cdef double *factor = &work[0]
+    cdef double *term = factor + p.width
+    cdef Py_ssize_t i
+    for i in range(p.channels):
+        put(&p, factor, i, a[i])
+        put(&p, term, i, b[i])
+    for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
+        affine_act_strip(&p, strip_of(&p, i), x_data, factor, term, residual_data, slope, y_data)
+
+
+cdef void affine_act_strip(
+    const Plan *p, Strip s, const real *x, const double *a, const double *b, const real *residual, real slope, real *y
+) noexcept nogil:
+    cdef Py_ssize_t t, k
+    cdef Item item
+    for t in range(s.first, s.end):
+        item = map_item(p, s.image, t, s.chunk)
+        k = item.column
+        if real is float:
+            affine_act_float(p.by_column, item.start, item.length, x, residual, a + k, b + k, slope, y)
+        else:
+            affine_act_double(p.by_column, item.start, item.length, x, residual, a + k, b + k, slope, y)
+
+
+cdef inline void put_normalising(const Plan *p, real *v, Py_ssize_t c, double mean, double inv_std) noexcept nogil:
+    put(p, v + HIGH * p.width, c, <real> mean)
+    put(p, v + LOW * p.width, c, <real> (mean - <real> mean))
+    put(p, v + FACTOR * p.width, c, <real> inv_std)
+
+
+cdef void put_affine(const Plan *p, real *v, const real[::1] scale, const real[::1] shift):
+    cdef Py_ssize_t c
+    for c in range(p.channels):
+        put(p, v + SCALE * p.width, c, 1 if scale is None else scale[c])
+        # unlike 0, adding -0 leaves every number as it is, -0 too
+        put(p, v + SHIFT * p.width, c, <real> -0.0 if shift is None else shift[c])
+
+
+def batch_norm(
+    const real[:, :, ::1] x, double eps, const real[::1] scale, const real[::1] shift,
+    const real[:, :, ::1] residual, real slope, real[:, :, ::1] y, double[::1] mean_out, double[::1] var_out,
+    double[::1] inv_std_out, double[::1] work, int n_threads,
+):
+    """y = act((x - mean) * inv_std * scale + shift + residual) by the batch's own mean and variance."""
+    cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
+    cdef Py_ssize_t i, c
+    if p.size == 0:
+        for c in range(p.channels):
+            mean_out[c] = var_out[c] = 0
+            inv_std_out[c] = 1 / sqrt(eps)
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *residual_data = NULL
+    if residual is not None:
+        residual_data = &residual[0, 0, 0]
+    cdef real *y_data = &y[0, 0, 0]
+    cdef double *inv_std = &inv_std_out[0]
+    cdef Moments m
+    m.count = x.shape[0] * x.shape[2]
+    m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
+    m.spread = m.part + 2 * p.blocks * p.width
+    cdef real *v = <real *> (m.spread + p.width)
+    put_affine(&p, v, scale, shift)
+    if p.groups >= 2 * n_threads:
+        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
+            forward_of_group(&p, i, x_data, eps, m, inv_std, v, residual_data, slope, y_data)
+    else:
+        with nogil:
+            moments_of_all(&p, x_data, m, n_threads)
+            end_moments(&p, 0, p.channels, eps, m, inv_std, v)
+        for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
+            forward_strip(&p, strip_of(&p, i), x_data, v, residual_data, slope, y_data)
+
+
+cdef void forward_of_group(
+    const Plan *p, Py_ssize_t group, const real *x, double eps, Moments m, double *inv_std, real *v,
+    const real *residual, real slope, real *y,
+) noexcept nogil:
+    cdef Py_ssize_t image, chunk, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
+    moments_of_group(p, group, x, m)
+    end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, m, inv_std, v)
+    for image in range(p.images):
+        for chunk in range(p.chunks):
+            forward_strip(p, Strip(image, t0, t1, chunk), x, v, residual, slope, y)
+
+
+cdef inline void end_moments(
+    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, double eps, Moments m, double *inv_std, real *v
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(c0, c1):
+        inv_std[c] = 1 / sqrt(m.var[c] + eps)
+        put_normalising(p, v, c, m.mean[c], inv_std[c])
+
+
+cdef void forward_strip(
+    const Plan *p, Strip s, const real *x, const real *v, const real *residual, real slope, real *y
+) noexcept nogil:
+    cdef Py_ssize_t t
+    cdef Item item
+    for t in range(s.first, s.end):
+        item = map_item(p, s.image, t, s.chunk)
+        if real is float:
+            forward_float(p.by_column, item.start, item.length, x, residual, v + item.column, p.width, slope, y)
+        else:
+            forward_double(p.by_column, item.start, item.length, x, residual, v + item.column, p.width, slope, y)
+
+
+cdef struct Gradient:
+    int sign
+    bint frozen
+    double count
+    const double *mean
+    const double *inv_std
+    double *part             # 2 * blocks * width
+    double *affine           # 2 * width: the folded affine map, with FROM_FROZEN
+
+
+def batch_norm_backward(
+    const real[:, :, ::1] x, const double[::1] mean, const double[::1] inv_std, const real[::1] scale,
+    const real[::1] shift, const real[:, :, ::1] y, bint active, real slope, bint frozen, const real[:, :, ::1] dy,
+    real[:, :, ::1] dx, real[::1] dscale, real[::1] dshift, real[:, :, ::1] dresidual, double[::1] work, int n_threads,
+):
+    """Gradients of `batch_norm`, or of `affine_act` with frozen statistics; each of the outputs may be None."""
+    cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
+    if p.size == 0:
+        return
+    cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *y_data = NULL
+    if y is not None:
+        y_data = &y[0, 0, 0]
+    cdef const real *dy_data = &dy[0, 0, 0]
+    cdef real *dx_data = NULL if dx is None else &dx[0, 0, 0]
+    cdef real *dz_data = NULL if dresidual is None else &dresidual[0, 0, 0]
+    cdef Gradient g
+    g.frozen = frozen
+    g.sign = NO_ACTIVATION if not active else FROM_Y if y is not None else FROM_FROZEN if frozen else FROM_BATCH
+    g.count = x.shape[0] * x.shape[2]
+    g.mean, g.inv_std, g.part = &mean[0], &inv_std[0], &work[0]
+    g.affine = g.part + 2 * p.blocks * p.width
+    cdef real *v = <real *> (g.affine + 2 * p.width)
+    cdef bint sums = dscale is not None or dshift is not None or (dx is not None and not frozen)
+    cdef bint maps = dx is not None or dresidual is not None
+    cdef double a
+    cdef Py_ssize_t i
+    put_affine(&p, v, scale, shift)
+    for i in range(p.channels):
+        put_normalising(&p, v, i, mean[i], inv_std[i])
+        if frozen:
+            a = inv_std[i] * value_of(scale, i, 1)
+            put(&p, g.affine, i, a)
+            put(&p, g.affine + p.width, i, -mean[i] * a + value_of(shift, i, 0))
+            put(&p, v + BY_DZ * p.width, i, <real> a)
+    if sums and maps and p.groups >= 2 * n_threads:
+        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
+            gradient_of_group(&p, i, g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
+    else:
+        if sums:
+            for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
+                gradient_sums(&p, i // p.tiles, i % p.tiles, g, x_data, y_data, dy_data, v, slope)
+            end_sums(&p, 0, p.channels, g, v)
+        if maps:
+            for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
+                gradient_strip(&p, strip_of(&p, i), g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
+    cdef const double *part = g.part
+    if dshift is not None:
+        for i in range(p.channels):
+            dshift[i] = <real> (dshift[i] + total_of(&p, i, part))
+    if dscale is not None:
+        for i in range(p.channels):
+            dscale[i] = <real> (dscale[i] + normalised_dot(&p, i, g))
+
+
+cdef void gradient_of_group(
+    const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, real *v, real slope,
+    real *dx, real *dz,
+) noexcept nogil:
+    cdef Py_ssize_t block, t, image, chunk, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
+    for block in range(p.blocks):
+        for t in range(t0, t1):
+            gradient_sums(p, block, t, g, x, y, dy, v, slope)
+    end_sums(p, group_channel(p, group), group_channel(p, group + 1), g, v)
+    for image in range(p.images):
+        for chunk in range(p.chunks):
+            gradient_strip(p, Strip(image, t0, t1, chunk), g, x, y, dy, v, slope, dx, dz)
+
+
+cdef void gradient_sums(
+    const Plan *p, Py_ssize_t block, Py_ssize_t tile, Gradient g, const real *x, const real *y, const real *dy,
+    const real *v, real slope,
+) noexcept nogil:
+    """Partial sums of dz, and behind them of dz * x."""
+    cdef Item item = sum_item(p, block, tile)
+    cdef double *sum = g.part + item.part
+    cdef double *dot = sum + p.blocks * p.width
+    cdef const double *a = g.affine + item.column
+    v += item.column
+    if p.by_column:
+        if real is float:
+            gradient_sums_of_columns_float(g.sign, item.start, item.count, item.stride, item.length, p.size,
+                                           x, y, dy, v, a, p.width, slope, sum, dot)
+        else:
+            gradient_sums_of_columns_double(g.sign, item.start, item.count, item.stride, item.length, p.size,
+                                            x, y, dy, v, a, p.width, slope, sum, dot)
+    else:
+        if real is float:
+            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length,
+                                        x, y, dy, v, a, p.width, slope, sum, dot)
+        else:
+            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length,
+                                         x, y, dy, v, a, p.width, slope, sum, dot)
+
+
+cdef inline double normalised_dot(const Plan *p, Py_ssize_t c, Gradient g) noexcept nogil:
+    """Sum of dz * xhat of a channel."""
+    cdef double sum = total_of(p, c, g.part), dot = total_of(p, c, g.part + p.blocks * p.width)
+    return (dot - g.mean[c] * sum) * g.inv_std[c]
+
+
+cdef inline void end_sums(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, real *v) noexcept nogil:
+    """dx = k (dz - mean(dz) - xhat mean(dz xhat)), k = inv_std * scale, as a map of dz and x - mean."""
+    cdef Py_ssize_t c, w = p.width, column
+    cdef double k, s
+    if g.frozen:
+        return
+    for c in range(c0, c1):
+        s = g.inv_std[c]
+        column = c * p.places if p.by_column else c
+        k = s * v[SCALE * w + column]
+        put(p, v + BY_DZ * w, c, <real> k)
+        put(p, v + BY_X * w, c, <real> (-k * s * normalised_dot(p, c, g) / g.count))
+        put(p, v + CONSTANT * w, c, <real> (-k * total_of(p, c, g.part) / g.count))
+
+
+cdef void gradient_strip(
+    const Plan *p, Strip s, Gradient g, const real *x, const real *y, const real *dy, const real *v, real slope,
+    real *dx, real *dz,
+) noexcept nogil:
+    cdef Py_ssize_t t, k
+    cdef Item item
+    for t in range(s.first, s.end):
+        item = map_item(p, s.image, t, s.chunk)
+        k = item.column
+        if real is float:
+            backward_float(p.by_column, g.sign, g.frozen, item.start, item.length, x, y, dy, v + k, g.affine + k,
+                           p.width, slope, dx, dz)
+        else:
+            backward_double(p.by_column, g.sign, g.frozen, item.start, item.length, x, y, dy, v + k, g.affine + k,
+                            p.width, slope, dx, dz)
+
+
+include "views.pxi"

@@ -1,0 +1,91 @@
+/* The inner loops of channel.pyx and batch_norm.pyx: sums and maps of runs of elements of one channel (by row),
+   or of rows of elements of many channels (by column); plan.pxd says how tensors are cut into these.
+
+   - By row, a sum is kept in 16 double-precision lanes, in vectors of the compiler's own kind.  16 elements at a
+     time go to the 16 lanes; what is left at the end of a run is taken together with elements before it, which
+     are masked out, so a run needs 16 elements at least.  The lanes are added in a fixed order.  Width of
+     the registers, and with it the instruction-set level, cannot change a bit.
+   - By column, every column has a sum of its own.
+   - Maps are plain loops, which the compiler turns into vector code.  They promise it that elements do not depend
+     on each other, though an output may be an input: each element is read before it is written. */
+#ifndef CAFFEBN_CHANNEL_H
+#define CAFFEBN_CHANNEL_H
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#define CHANNEL_BYTES 64
+#elif defined(__AVX__)
+#define CHANNEL_BYTES 32
+#else
+#define CHANNEL_BYTES 16
+#endif
+
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+#define CHANNEL_INLINE static inline __attribute__((always_inline))
+
+typedef double lanes_part __attribute__((vector_size(CHANNEL_BYTES)));
+typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
+
+enum {
+    CHANNEL_LANES = 16,
+    PART = CHANNEL_BYTES / 8,               /* doubles of a register */
+    PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
+};
+
+/* What is summed; see the loops. */
+enum { SUM, SQUARES, DEVIATIONS, DOT, SUM_AND_DOT };
+
+/* A variance that is less than this part of the mean square is computed from deviations. */
+#define CANCELLED 0.25
+
+static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+};
+
+/* Sum of the lanes, in pairs. */
+CHANNEL_INLINE double lanes_total(const lanes_part *parts)
+{
+    const double *lane = (const double *)parts;
+    double half[8];
+    for (int i = 0; i < 8; i++) half[i] = lane[i] + lane[i + 8];
+    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+}
+
+/* A register of doubles made of floats.  Spelled out it is one instruction; of __builtin_convertvector, gcc makes five. */
+#if CHANNEL_BYTES == 64
+#define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]}
+#elif CHANNEL_BYTES == 32
+#define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3]}
+#else
+#define WIDENED(x) (lanes_part){(x)[0], (x)[1]}
+#endif
+
+typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
+#define LOADED(x) (*(const unaligned_part *)(x))
+
+#define CHANNEL_JOIN2(a, b) a##b
+#define CHANNEL_JOIN(a, b) CHANNEL_JOIN2(a, b)
+
+#define REAL float
+#define PART_OF WIDENED
+#define FN(name) CHANNEL_JOIN(name, _float)
+#include "channel_impl.h"
+#undef REAL
+#undef PART_OF
+#undef FN
+
+#define REAL double
+#define PART_OF LOADED
+#define FN(name) CHANNEL_JOIN(name, _double)
+#include "channel_impl.h"
+#undef REAL
+#undef PART_OF
+#undef FN
+
+#endif

@@ -1,0 +1,174 @@
+/* The part of channel.h that is compiled for float and for double. */
+
+/* ---- Sums by row ---- */
+
+/* Add 16 elements to the lanes; a mask, if there is one, says which of them count. */
+CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, const double mean,
+                                  const int64_t *mask, lanes_part *first, lanes_part *second)
+{
+#pragma GCC unroll 8
+    for (int k = 0; k < PARTS; k++) {
+        lanes_part u = PART_OF(x + k * PART), v = u;
+        if (what == DEVIATIONS) u = v = u - mean;
+        if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
+        if (mask) {
+            const lanes_mask keep = *(const lanes_mask *)(mask + k * PART);
+            u = (lanes_part)((lanes_mask)u & keep);
+            v = (lanes_part)((lanes_mask)v & keep);
+        }
+        if (what == SUM || what == SQUARES || what == SUM_AND_DOT) first[k] += u;
+        if (what != SUM) second[k] += u * v;
+    }
+}
+
+/* Add a run of 16 elements or more to the lanes. */
+CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, int64_t length, double mean,
+                                lanes_part *first, lanes_part *second)
+{
+    const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
+    for (int64_t i = 0; i < whole; i += CHANNEL_LANES)
+        FN(add_lanes)(what, x + i, y + i, mean, 0, first, second);
+    if (rest) FN(add_lanes)(what, x + last, y + last, mean, channel_masks + rest, first, second);
+}
+
+/* Sums over `count` runs of `length` elements, `stride` apart:
+     SUM          first = sum x
+     SQUARES      first = sum x,   second = sum x^2
+     DEVIATIONS                    second = sum (x - mean)^2
+     DOT                           second = sum x y
+     SUM_AND_DOT  first = sum x,   second = sum x y  */
+CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
+                                 int64_t length, double mean, double *first, double *second)
+{
+    lanes_part a[PARTS] = {0}, b[PARTS] = {0};
+    for (int64_t run = 0; run < count; run++)
+        FN(add_run)(what, x + run * stride, y + run * stride, length, mean, a, b);
+    if (what == SUM || what == SQUARES || what == SUM_AND_DOT) *first = lanes_total(a);
+    if (what != SUM) *second = lanes_total(b);
+}
+
+static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t length,
+                         double *first, double *second)
+{
+    if (what == SUM) FN(sum_runs)(SUM, x, x, count, stride, length, 0, first, second);
+    else if (what == DOT) FN(sum_runs)(DOT, x, y, count, stride, length, 0, first, second);
+    else FN(sum_runs)(SUM_AND_DOT, x, y, count, stride, length, 0, first, second);
+}
+
+/* Sum of x, and of the squared deviations from its mean over these runs.
+
+   Sum and sum of squares in one go give the deviations by a difference, which costs digits when the mean is large
+   against the deviations; the runs, by then in the first-level cache, are then read again. */
+static void FN(moments_of_rows)(const REAL *x, int64_t count, int64_t stride, int64_t length, double *sum,
+                                double *deviations)
+{
+    double squares, mean;
+    FN(sum_runs)(SQUARES, x, x, count, stride, length, 0, sum, &squares);
+    mean = *sum / (double)(count * length);
+    *deviations = squares - *sum * mean;
+    if (!(*deviations > CANCELLED * squares))
+        FN(sum_runs)(DEVIATIONS, x, x, count, stride, length, mean, sum, deviations);
+}
+
+/* ---- Sums by column: rows of `length` columns, `stride` apart, of x which ends after `size` elements ---- */
+
+CHANNEL_INLINE void FN(sum_column)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
+                                   int64_t length, int64_t size, const double *mean, double *first, double *second)
+{
+    for (int64_t j = 0; j < length; j++) {
+        if (what == SUM || what == SUM_AND_DOT) first[j] = 0;
+        if (what != SUM) second[j] = 0;
+    }
+    for (int64_t run = 0; run < count; run++, x += stride, y += stride, size -= stride) {
+        const int64_t n = length < size ? length : size;
+        INDEPENDENT
+        for (int64_t j = 0; j < n; j++) {
+            const double u = what == DEVIATIONS ? x[j] - mean[j] : x[j];
+            const double v = what == DEVIATIONS ? u : y[j];
+            if (what == SUM || what == SUM_AND_DOT) first[j] += u;
+            if (what != SUM) second[j] += u * v;
+        }
+    }
+}
+
+static void FN(sum_columns)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t length,
+                            int64_t size, const double *mean, double *first, double *second)
+{
+    if (what == SUM) FN(sum_column)(SUM, x, x, count, stride, length, size, mean, first, second);
+    else if (what == DOT) FN(sum_column)(DOT, x, y, count, stride, length, size, mean, first, second);
+    else if (what == DEVIATIONS) FN(sum_column)(DEVIATIONS, x, x, count, stride, length, size, mean, first, second);
+    else FN(sum_column)(SUM_AND_DOT, x, y, count, stride, length, size, mean, first, second);
+}
+
+/* ---- Maps of n elements ----
+
+   Vectors over the channels have one value for all elements (by row) or one for each (by column). */
+
+#define VALUE(v) (column ? (v)[j] : v##_0)
+#define FIRST(type, v) const type v##_0 = (v)[0]
+
+/* y = ((x - high) - low) * factor: the mean in two parts, so that only the difference is rounded */
+CHANNEL_INLINE void FN(normalize_run)(const int column, const REAL *x, const REAL *high, const REAL *low,
+                                      const REAL *factor, REAL *y, int64_t n)
+{
+    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor);
+    INDEPENDENT
+    for (int64_t j = 0; j < n; j++) y[j] = ((x[j] - VALUE(high)) - VALUE(low)) * VALUE(factor);
+}
+
+static void FN(normalize)(int column, const REAL *x, const REAL *high, const REAL *low, const REAL *factor, REAL *y,
+                          int64_t n)
+{
+    if (column) FN(normalize_run)(1, x, high, low, factor, y, n);
+    else FN(normalize_run)(0, x, high, low, factor, y, n);
+}
+
+/* y = x * scale + shift */
+CHANNEL_INLINE void FN(affine_run)(const int column, const REAL *x, const REAL *scale, const REAL *shift, REAL *y,
+                                   int64_t n)
+{
+    FIRST(REAL, scale); FIRST(REAL, shift);
+    INDEPENDENT
+    for (int64_t j = 0; j < n; j++) y[j] = x[j] * VALUE(scale) + VALUE(shift);
+}
+
+static void FN(affine)(int column, const REAL *x, const REAL *scale, const REAL *shift, REAL *y, int64_t n)
+{
+    if (column) FN(affine_run)(1, x, scale, shift, y, n);
+    else FN(affine_run)(0, x, scale, shift, y, n);
+}
+
+/* dx = (dy - mean_dy - y * mean_dy_y) * inv_std */
+CHANNEL_INLINE void FN(normalize_backward_run)(const int column, const REAL *dy, const REAL *y, const double *mean_dy,
+                                               const double *mean_dy_y, const double *inv_std, REAL *dx, int64_t n)
+{
+    FIRST(double, mean_dy); FIRST(double, mean_dy_y); FIRST(double, inv_std);
+    INDEPENDENT
+    for (int64_t j = 0; j < n; j++)
+        dx[j] = (REAL)((dy[j] - VALUE(mean_dy) - y[j] * VALUE(mean_dy_y)) * VALUE(inv_std));
+}
+
+static void FN(normalize_backward)(int column, const REAL *dy, const REAL *y, const double *mean_dy,
+                                   const double *mean_dy_y, const double *inv_std, REAL *dx, int64_t n)
+{
+    if (column) FN(normalize_backward_run)(1, dy, y, mean_dy, mean_dy_y, inv_std, dx, n);
+    else FN(normalize_backward_run)(0, dy, y, mean_dy, mean_dy_y, inv_std, dx, n);
+}
+
+/* y = value where x > 0, else value * slope */
+CHANNEL_INLINE void FN(prelu_run)(const int column, const REAL *x, const REAL *value, const REAL *slope, REAL *y,
+                                  int64_t n)
+{
+    FIRST(REAL, slope);
+    INDEPENDENT
+    for (int64_t j = 0; j < n; j++) {
+        const REAL below = value[j] * VALUE(slope);
+        y[j] = x[j] > 0 ? value[j] : below;
+    }
+}
+
+static void FN(prelu)(int column, const REAL *x, const REAL *value, const REAL *slope, REAL *y, int64_t n)
+{
+    if (column) FN(prelu_run)(1, x, value, slope, y, n);
+    else FN(prelu_run)(0, x, value, slope, y, n);
+}

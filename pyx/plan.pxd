@@ -1,0 +1,312 @@
+"""How channel.pyx and batch_norm.pyx cut x (N, C, S), images, channels, places, into work; their statistics.
+
+Everything is a function of the shape alone, never of the number of threads.  There are two layouts:
+
+by row      S is 16 or more.  The S places of a channel of one image lie together, and one value per channel
+            serves all of them.  A tile is a channel.
+by column   S is less, mostly 1 (the output of InnerProduct).  x is read as a matrix with one column for each
+            channel and place, repeated until it is 256 columns wide; vectors are spread over those columns
+            and sums are kept for each of them.  A tile is a run of columns, of whole channels if nothing is repeated.
+
+A sum reads its tensors once.  Its items, a tile of a block of images each, write one double (by row) or one per
+column (by column) into memory handed in; these partial sums are added in a fixed order.  A map goes by strips:
+neighbouring tiles of one image.
+
+Kernels that need sums first and then visit the tensor again go by groups of channels that are still in the cache the
+second time, as long as there are enough groups for all threads; the items are the same either way.
+"""
+
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+from common cimport ceil_div, real
+
+cdef extern from "channel.h" nogil:
+    int SUM, SQUARES, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
+    void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
+                        double *first, double *second)
+    void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
+                         double *first, double *second)
+    void moments_of_rows_float(const float *x, int64_t count, int64_t stride, int64_t length,
+                               double *sum, double *deviations)
+    void moments_of_rows_double(const double *x, int64_t count, int64_t stride, int64_t length,
+                                double *sum, double *deviations)
+    void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
+                           int64_t size, const double *mean, double *first, double *second)
+    void sum_columns_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
+                            int64_t size, const double *mean, double *first, double *second)
+
+cdef enum:
+    CHUNK = 2048         # least number of places of an item, by row, if there are so many
+    TILE = 1024          # most columns of a tile
+    COLUMNS = 256        # least width of the matrix, and least of a tile if there are so many columns
+    STRIP = 4096         # elements of a strip, about
+    GROUP = 32768        # elements of a group of channels, about
+
+
+cdef struct Plan:
+    Py_ssize_t channels, places, size
+    bint by_column
+    Py_ssize_t width         # length of the vectors: channels, or columns of the matrix
+    Py_ssize_t images        # images, or rows of the matrix
+    Py_ssize_t rows          # images, or rows of the matrix, of an item of a sum
+    Py_ssize_t blocks        # of so many images
+    Py_ssize_t tile, tiles   # columns of a tile (by row 1, the channel), and how many there are
+    Py_ssize_t chunks        # into which a row is cut, by row
+    Py_ssize_t items         # of a sum
+    Py_ssize_t strip         # tiles of a strip
+    Py_ssize_t strips
+    Py_ssize_t group         # channels of a group
+    Py_ssize_t groups        # 0 where a tile is not of whole channels
+
+
+cdef struct Item:
+    # `count` runs of elements: at start, start + stride, ..., each of `length`, the last cut at the end of x
+    Py_ssize_t start, stride, count, length
+    Py_ssize_t column        # where its first value is in the vectors
+    Py_ssize_t part          # where its first partial sum is
+
+
+cdef struct Strip:
+    # the tiles from `first` to `end` of an image, or a chunk of one tile
+    Py_ssize_t image, first, end, chunk
+
+
+cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:
+    cdef Plan p
+    cdef Py_ssize_t repeat
+    p.channels, p.places, p.size = C, S, N * C * S
+    p.by_column = S < CHANNEL_LANES
+    p.width, p.images, p.chunks, p.tile, p.group = C, N, 1, 1, C
+    p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = 0
+    if p.size == 0:
+        return p
+    if p.by_column:
+        repeat = max(1, min(N, COLUMNS // (C * S)))
+        p.width = repeat * C * S
+        p.images = ceil_div(N, repeat)
+        p.rows = max(32, 65536 // p.width)
+        if repeat == 1:
+            p.group = min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP // N) // S))
+            p.groups = ceil_div(C, p.group)
+            p.tile = p.group * S
+        else:
+            p.tile = min(TILE, p.width)
+        p.tiles = ceil_div(p.width, p.tile)
+        p.blocks = ceil_div(p.images, p.rows)
+    else:
+        p.rows = max(1, min(16, CHUNK // S))
+        p.chunks = max(1, S // CHUNK)
+        p.blocks = ceil_div(N, p.rows) * p.chunks
+        p.tiles = C
+        p.group = max(1, min(C, GROUP // (N * S)))
+        p.groups = ceil_div(C, p.group)
+    p.items = p.blocks * p.tiles
+    p.strip = max(1, STRIP // (p.tile if p.by_column else S))
+    p.strips = p.images * ceil_div(p.tiles, p.strip) * p.chunks
+    return p
+
+
+cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noexcept nogil:
+    """Item of a sum."""
+    cdef Item item
+    cdef Py_ssize_t image = p.channels * p.places, first, chunk
+    if p.by_column:
+        first = block * p.rows * p.width
+        item.column = tile * p.tile
+        item.start = first + item.column
+        item.stride = p.width
+        item.count = ceil_div(min(first + p.rows * p.width, p.size) - item.start, p.width)
+        item.length = min(p.tile, p.width - item.column)
+    else:
+        first, chunk = block // p.chunks * p.rows * image, block % p.chunks
+        item.column = tile
+        item.start = first + tile * p.places + chunk * CHUNK
+        item.stride = image
+        item.count = min(p.rows, (p.size - first) // image)
+        item.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
+    item.part = block * p.width + item.column
+    return item
+
+
+cdef inline Py_ssize_t values_of(const Plan *p, Py_ssize_t block) noexcept nogil:
+    """How many values an item of this block has, by row."""
+    cdef Py_ssize_t first = block * p.rows, length = p.places
+    if p.chunks > 1:
+        first = block // p.chunks * p.rows
+        length = CHUNK if block % p.chunks < p.chunks - 1 else p.places - (p.chunks - 1) * CHUNK
+    return min(p.rows, p.images - first) * length
+
+
+cdef inline Item map_item(const Plan *p, Py_ssize_t image, Py_ssize_t tile, Py_ssize_t chunk) noexcept nogil:
+    """A tile of one image, or of one row of the matrix, or a chunk of it: elements that follow each other in memory."""
+    cdef Item item
+    if p.by_column:
+        item.column = tile * p.tile
+        item.start = image * p.width + item.column
+        item.length = min(p.tile, p.width - item.column, p.size - item.start)
+    else:
+        item.column = tile
+        item.start = (image * p.channels + tile) * p.places + chunk * CHUNK
+        item.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
+    item.stride = item.count = item.part = 0
+    return item
+
+
+cdef inline Strip strip_of(const Plan *p, Py_ssize_t i) noexcept nogil:
+    cdef Strip s
+    cdef Py_ssize_t of_image = ceil_div(p.tiles, p.strip)
+    s.chunk = i % p.chunks
+    s.image = i // p.chunks // of_image
+    s.first = i // p.chunks % of_image * p.strip
+    s.end = min(s.first + p.strip, p.tiles)
+    return s
+
+
+cdef inline Py_ssize_t group_tile(const Plan *p, Py_ssize_t group) noexcept nogil:
+    """The first tile of a group; that of the next group is its end."""
+    return min(group if p.by_column else group * p.group, p.tiles)
+
+
+cdef inline Py_ssize_t group_channel(const Plan *p, Py_ssize_t group) noexcept nogil:
+    """The first channel of a group; that of the next group is its end."""
+    return min(group * p.group, p.channels)
+
+
+cdef inline void put(const Plan *p, real *vector, Py_ssize_t c, real value) noexcept nogil:
+    """Write the value of a channel such that `item.column` is an index into the vector."""
+    cdef Py_ssize_t r, s
+    if p.by_column:
+        for r in range(p.width // (p.channels * p.places)):
+            for s in range(p.places):
+                vector[(r * p.channels + c) * p.places + s] = value
+    else:
+        vector[c] = value
+
+
+cdef inline void spread(const Plan *p, const real *vector, real *out) noexcept nogil:
+    """Write a vector over the channels such that `item.column` is an index into it."""
+    cdef Py_ssize_t c
+    for c in range(p.channels):
+        put(p, out, c, vector[c])
+
+
+cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noexcept nogil:
+    """The partial sums of a channel, added up."""
+    cdef Py_ssize_t block, r, s, at, image = p.channels * p.places
+    cdef double result = 0
+    for block in range(p.blocks):
+        if p.by_column:
+            for r in range(p.width // image):
+                at = block * p.width + r * image + c * p.places
+                for s in range(p.places):
+                    result += part[at + s]
+        else:
+            result += part[block * p.width + c]
+    return result
+
+
+cdef inline void sum_of_item(
+    int what, const Plan *p, Item item, const real *x, const real *y, const double *mean, double *first, double *second
+) noexcept nogil:
+    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean, and only by column."""
+    cdef Py_ssize_t left = p.size - item.start
+    x += item.start
+    y += item.start
+    first += item.part
+    second += item.part
+    if p.by_column:
+        if real is float:
+            sum_columns_float(
+                what, x, y, item.count, item.stride, item.length, left, mean + item.column, first, second
+            )
+        else:
+            sum_columns_double(
+                what, x, y, item.count, item.stride, item.length, left, mean + item.column, first, second
+            )
+    else:
+        if real is float:
+            sum_rows_float(what, x, y, item.count, item.stride, item.length, first, second)
+        else:
+            sum_rows_double(what, x, y, item.count, item.stride, item.length, first, second)
+
+
+# Mean and variance.  By row, an item gives its sum and the squared deviations from its own mean, and the channel's are
+# (Chan, Golub and LeVeque 1979)
+#     deviations = sum over items of (deviations_i + n_i (mean_i - mean)^2):
+# one pass over memory.  By column, where an item may hold very few values of a channel, there are two: sums, and
+# deviations from the channel's mean.
+
+cdef struct Moments:
+    double count             # values of a channel
+    double *mean             # of each channel
+    double *var
+    double *part             # 2 * blocks * width
+    double *spread           # width: mean, by column
+
+
+cdef inline void add_first(const Plan *p, Py_ssize_t block, Py_ssize_t tile, const real *x, Moments m) noexcept nogil:
+    cdef Item item = sum_item(p, block, tile)
+    cdef double *second = m.part + p.blocks * p.width
+    if p.by_column:
+        sum_of_item(SUM, p, item, x, x, m.spread, m.part, second)
+    elif real is float:
+        moments_of_rows_float(
+            x + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+        )
+    else:
+        moments_of_rows_double(
+            x + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+        )
+
+
+cdef inline void add_second(const Plan *p, Py_ssize_t block, Py_ssize_t tile, const real *x, Moments m) noexcept nogil:
+    sum_of_item(DEVIATIONS, p, sum_item(p, block, tile), x, x, m.spread, m.part, m.part)
+
+
+cdef inline void end_first(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
+    cdef Py_ssize_t c, block
+    cdef double *second = m.part + p.blocks * p.width
+    cdef double deviations, n, d
+    for c in range(c0, c1):
+        m.mean[c] = total_of(p, c, m.part) / m.count
+        if p.by_column:
+            put(p, m.spread, c, m.mean[c])
+        else:
+            deviations = 0
+            for block in range(p.blocks):
+                n = values_of(p, block)
+                d = m.part[block * p.width + c] / n - m.mean[c]
+                deviations += second[block * p.width + c] + n * (d * d)
+            m.var[c] = deviations / m.count
+
+
+cdef inline void end_second(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(c0, c1):
+        m.var[c] = total_of(p, c, m.part) / m.count
+
+
+cdef inline void moments_of_group(const Plan *p, Py_ssize_t group, const real *x, Moments m) noexcept nogil:
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t
+    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
+    for block in range(p.blocks):
+        for t in range(t0, t1):
+            add_first(p, block, t, x, m)
+    end_first(p, c0, c1, m)
+    if p.by_column:
+        for block in range(p.blocks):
+            for t in range(t0, t1):
+                add_second(p, block, t, x, m)
+        end_second(p, c0, c1, m)
+
+
+cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_threads) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in prange(p.items, num_threads=n_threads, schedule="static"):
+        add_first(p, i // p.tiles, i % p.tiles, x, m)
+    end_first(p, 0, p.channels, m)
+    if p.by_column:
+        for i in prange(p.items, num_threads=n_threads, schedule="static"):
+            add_second(p, i // p.tiles, i % p.tiles, x, m)
+        end_second(p, 0, p.channels, m)
