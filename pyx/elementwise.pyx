@@ -3,7 +3,8 @@
 Every kernel reads its inputs once, writes its outputs once, and cuts the flat arrays evenly among the
 threads; no element depends on another, so the cut cannot show in the result.  The loops are free of branches,
 which lets the compiler use vector instructions; the maths library, where it is needed, is called for each element.
-An output may be an input of the same call: element i is written after all inputs were read at i.
+An output may be an input of the same call: element i is written after all inputs were read at i.  Values that
+are chosen between are read first, for what is read on one side only keeps the compiler from vector instructions.
 Constants are variables of the tensors' type, since a literal would make the arithmetic double.
 """
 
@@ -112,9 +113,10 @@ def elu_backward(
 ):
     """dx = dy * (1 if x > 0 else alpha + y)."""
     cdef Py_ssize_t i
-    cdef real one = 1
+    cdef real one = 1, negative
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] * (one if x[i] > 0 else alpha + y[i])
+        negative = alpha + y[i]
+        dx[i] = dy[i] * (one if x[i] > 0 else negative)
 
 
 def bnll(const real[::1] x, real[::1] y, int n_threads):
@@ -242,8 +244,11 @@ def clip(const real[::1] x, real[::1] y, real low, real high, int n_threads):
 def clip_backward(const real[::1] x, const real[::1] dy, real[::1] dx, real low, real high, int n_threads):
     """dx = dy where low <= x <= high, else 0."""
     cdef Py_ssize_t i
+    cdef real passed
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] if low <= x[i] and x[i] <= high else 0
+        passed = dy[i]
+        passed = passed if x[i] >= low else 0
+        dx[i] = passed if x[i] <= high else 0
 
 
 def dropout(const real[::1] x, const uint8_t[::1] mask, real scale, real[::1] y, int n_threads):
@@ -267,11 +272,25 @@ def axpy(const real[::1] x, real alpha, real[::1] y, int n_threads):
         y[i] = y[i] + alpha * x[i]
 
 
-def weighted_sum(const real[::1] a, real alpha, const real[::1] b, real beta, real[::1] y, int n_threads):
-    """y = alpha * a + beta * b."""
+def weighted_sum(
+    const real[::1] a, real alpha, const real[::1] b, real beta, real[::1] y, bint rectified, real slope,
+    int n_threads,
+):
+    """y = alpha * a + beta * b; rectified as by `relu`, if wanted."""
     cdef Py_ssize_t i
-    for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = alpha * a[i] + beta * b[i]
+    cdef real value, negative
+    if not rectified:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            y[i] = alpha * a[i] + beta * b[i]
+    elif slope == 0:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            value = alpha * a[i] + beta * b[i]
+            y[i] = 0 if value < 0 else value
+    else:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            value = alpha * a[i] + beta * b[i]
+            negative = slope * value
+            y[i] = negative if value < 0 else value
 
 
 def multiply(const real[::1] a, const real[::1] b, real[::1] y, int n_threads):
@@ -296,24 +315,34 @@ def maximum(
 ):
     """y = the larger of a and b, index = which it was; b on a tie."""
     cdef Py_ssize_t i
+    cdef real first, second
     for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        index[i] = index_a if a[i] > b[i] else index_b
-        y[i] = a[i] if a[i] > b[i] else b[i]
+        first = a[i]
+        second = b[i]
+        index[i] = index_a if first > second else index_b
+        y[i] = first if first > second else second
 
 
 def maximum_update(const real[::1] x, int32_t index_x, real[::1] y, int32_t[::1] index, int n_threads):
     """Where x > y: y = x, index = index_x."""
     cdef Py_ssize_t i
+    cdef real old, new
+    cdef int32_t which
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        index[i] = index_x if x[i] > y[i] else index[i]
-        y[i] = x[i] if x[i] > y[i] else y[i]
+        new = x[i]
+        old = y[i]
+        which = index[i]
+        index[i] = index_x if new > old else which
+        y[i] = new if new > old else old
 
 
 def select_gradient(const int32_t[::1] index, int32_t which, const real[::1] dy, real[::1] dx, int n_threads):
     """dx = dy where index == which, else 0."""
     cdef Py_ssize_t i
+    cdef real passed
     for i in prange(dy.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] if index[i] == which else 0
+        passed = dy[i]
+        dx[i] = passed if index[i] == which else 0
 
 
 def fill(real[::1] x, real value, int n_threads):

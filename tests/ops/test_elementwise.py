@@ -205,6 +205,18 @@ def test_sum_with_weights_of_1_is_the_plain_sum(ops, dtype):
     np.testing.assert_array_equal(filled(ops.weighted_sum, a, 1, b, 1, like=a), a + b)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.1, -0.3])
+def test_rectified_sum_has_the_bits_of_the_two_steps(ops, dtype, slope):
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(1003).astype(dtype) for _ in range(2))
+    a[:6], b[:6] = [np.nan, -np.inf, np.inf, 0, -0.0, -1], [0, 0, 0, -0.0, -0.0, 1]
+    steps = filled(ops.weighted_sum, a, 0.7, b, 1.3, like=a)
+    ops.relu(steps, steps, slope)
+    assert filled(ops.weighted_sum, a, 0.7, b, 1.3, like=a, slope=slope).tobytes() == steps.tobytes()
+    ops.weighted_sum(a, 0.7, b, 1.3, a, slope)
+    assert a.tobytes() == steps.tobytes(), "in place"
+
+
 def test_numbers_are_rounded_to_the_dtype_first(ops):
     x = np.full(3, 3, np.float32)
     np.testing.assert_array_equal(filled(ops.scale_copy, x, 0.1, like=x), np.float32(0.1) * np.float32(3))

@@ -234,12 +234,16 @@ def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     _axpy[x.itemsize](_flat(x), alpha, _flat(y), threads.for_work(x.size))
 
 
-def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray) -> None:
+def weighted_sum(
+    a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray, slope: float | None = None
+) -> None:
     """Sum two, weighted; see the reference op."""
     check_tensor("weighted_sum", a, "a")
     check("weighted_sum", b, "b", a.shape, a.dtype)
     check("weighted_sum", y, "y", a.shape, a.dtype, writable=True)
-    _weighted_sum[a.itemsize](_flat(a), alpha, _flat(b), beta, _flat(y), threads.for_work(a.size))
+    _weighted_sum[a.itemsize](
+        _flat(a), alpha, _flat(b), beta, _flat(y), slope is not None, slope or 0.0, threads.for_work(a.size)
+    )
 
 
 def multiply(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:

@@ -408,7 +408,9 @@ def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     y += x.dtype.type(alpha) * x
 
 
-def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray) -> None:
+def weighted_sum(
+    a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray, slope: float | None = None
+) -> None:
     """Weighted sum of two, ``y = alpha * a + beta * b``; with weights of 1, the plain sum.
 
     Parameters
@@ -419,8 +421,12 @@ def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.
     beta : float
     y : ndarray, shape of a
         Filled; may be `a` or `b`.
+    slope : float, optional
+        Rectify the sum as `relu` does, with that slope on the negative side.
     """
     y[...] = a.dtype.type(alpha) * a + a.dtype.type(beta) * b
+    if slope is not None:
+        relu(y, y, slope)
 
 
 def multiply(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:
