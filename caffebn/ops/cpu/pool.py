@@ -21,7 +21,7 @@ _ave_pool_backward = by_dtype(_kernel.ave_pool_backward)
 def max_pool(
     x: np.ndarray,
     y: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray | None,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pad: tuple[int, int],
@@ -29,7 +29,8 @@ def max_pool(
     """Take the maximum of each window; see the reference op."""
     check_tensor("max_pool", x, "x", 4)
     _check_output("max_pool", y, "y", x, writable=True)
-    check("max_pool", index, "index", y.shape, INDEX, writable=True)
+    if index is not None:
+        check("max_pool", index, "index", y.shape, INDEX, writable=True)
     window = _window("max_pool", kernel, stride, pad)
     _max_pool[x.itemsize](x, y, index, *window, threads.for_work(x.size))
 

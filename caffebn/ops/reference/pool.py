@@ -22,7 +22,7 @@ LOWEST = -float(np.finfo(np.float32).max)
 def max_pool(
     x: np.ndarray,
     y: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray | None,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pad: tuple[int, int],
@@ -37,11 +37,12 @@ def max_pool(
     x : ndarray, shape (N, C, H, W)
     y : ndarray, shape (N, C, H', W')
         Filled; must not be `x`.
-    index : ndarray, shape of y, int32
+    index : ndarray, shape of y, int32, or None
         Filled with ``h * W + w`` of each maximum.
     kernel, stride, pad : (int, int)
     """
     width = x.shape[3]
+    index = np.empty(y.shape, np.int32) if index is None else index
     for i, j, rows, columns in _windows(x.shape, y.shape, kernel, stride, pad):
         window = x[:, :, rows, columns]
         found = np.where(window > LOWEST, window, LOWEST)
