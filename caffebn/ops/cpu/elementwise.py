@@ -79,8 +79,8 @@ _tanh_backward = by_dtype(_kernel.tanh_backward)
 _threshold = by_dtype(_kernel.threshold)
 _weighted_sum = by_dtype(_kernel.weighted_sum)
 
-# A call of the maths library takes about as long as reading so many elements
-_TRANSCENDENTAL = 16
+# An exponential or a logarithm takes about as long as reading so many elements
+_TRANSCENDENTAL = 4
 
 
 def relu(x: np.ndarray, y: np.ndarray, slope: float) -> None:
