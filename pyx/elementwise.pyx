@@ -327,6 +327,14 @@ def scale_copy(const real[::1] x, real alpha, real[::1] y, int n_threads):
         y[i] = alpha * x[i]
 
 
+def scale_by(const real[::1] x, const double[::1] scale, real[::1] y, int n_threads):
+    """y = scale * x."""
+    cdef Py_ssize_t i
+    cdef real alpha = <real> scale[0]
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = alpha * x[i]
+
+
 def axpy(const real[::1] x, real alpha, real[::1] y, int n_threads):
     """y = y + alpha * x."""
     cdef Py_ssize_t i

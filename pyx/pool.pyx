@@ -61,6 +61,13 @@ def max_pool(
             max_pool_block_double(&p, b, x_data, y_data, index_data)
 
 
+def places_as_numbers(const int32_t[::1] index, real[::1] y, int n_threads):
+    """y = index."""
+    cdef Py_ssize_t i
+    for i in prange(index.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = index[i]
+
+
 def max_pool_backward(
     const real[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] index, real[:, :, :, ::1] dx, int n_threads
 ):

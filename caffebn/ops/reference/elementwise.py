@@ -30,6 +30,7 @@ __all__ = [
     "product_gradient",
     "relu",
     "relu_backward",
+    "scale_by",
     "scale_copy",
     "select_gradient",
     "sigmoid",
@@ -393,6 +394,20 @@ def scale_copy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
         Filled; may be `x`.
     """
     y[...] = x.dtype.type(alpha) * x
+
+
+def scale_by(x: np.ndarray, scale: np.ndarray, y: np.ndarray) -> None:
+    """Copy, scaled by a number that another op has written, ``y = scale[0] * x``.
+
+    Parameters
+    ----------
+    x : ndarray
+    scale : ndarray, shape (1,), float64
+        Rounded to the dtype of x first.
+    y : ndarray, shape of x
+        Filled; may be `x`.
+    """
+    y[...] = x.dtype.type(scale[0]) * x
 
 
 def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward"]
+__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward", "places_as_numbers"]
 
 Pair = tuple[int, int]
 
@@ -54,6 +54,19 @@ def max_pool(
         h, w = np.divmod(first, window.shape[3])
         y[:, :, i, j] = np.take_along_axis(found, first[..., None], axis=2)[..., 0]
         index[:, :, i, j] = np.where(y[:, :, i, j] > LOWEST, (h + rows.start) * width + w + columns.start, -1)
+
+
+def places_as_numbers(index: np.ndarray, y: np.ndarray) -> None:
+    """The places of maxima as a tensor holds them, ``y = index``, rounded to its dtype.
+
+    Parameters
+    ----------
+    index : ndarray, int32
+        From `max_pool`.
+    y : ndarray, shape of index
+        Filled.
+    """
+    y[...] = index
 
 
 def max_pool_backward(dy: np.ndarray, index: np.ndarray, dx: np.ndarray) -> None:
