@@ -86,15 +86,15 @@ def paste_block(
                &src[i * width], width * sizeof(real))
 
 
-def row_indices(const real[::1] x, Py_ssize_t limit, int32_t[::1] index):
-    """index = x cut to whole numbers; return the first place of one that is not from 0 to limit - 1, or -1."""
+def row_indices(const real[::1] x, Py_ssize_t limit, int32_t[::1] index, refuse):
+    """index = x cut to whole numbers; call refuse(i), which raises, when x[i] is the first not from 0 to limit - 1."""
     cdef Py_ssize_t i
     for i in range(x.shape[0]):
         # comparing before cutting lets NaN and huge numbers fail
         if not (x[i] > -1 and x[i] < limit):
-            return i
+            refuse(i)
+            return
         index[i] = <int32_t> x[i]
-    return -1
 
 
 def gather_rows(const real[:, ::1] src, const int32_t[::1] index, real[:, ::1] dst, int n_threads):

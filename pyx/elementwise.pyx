@@ -2,52 +2,51 @@
 
 Every kernel reads its inputs once, writes its outputs once, and cuts the flat arrays evenly among the
 threads; no element depends on another, so the cut cannot show in the result.  The loops are free of branches,
-which lets the compiler use vector instructions; the maths library, where it is needed, is called for each element.
-An output may be an input of the same call: element i is written after all inputs were read at i.
+which lets the compiler use vector instructions, also for exponentials and logarithms (vmath.h).
+An output may be an input of the same call: element i is written after all inputs were read at i.  Values that
+are chosen between are read first, for what is read on one side only keeps the compiler from vector instructions.
 Constants are variables of the tensors' type, since a literal would make the arithmetic double.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport exp as exp_double
-from libc.math cimport expf, expm1, expm1f, fabs, fabsf, log1p, log1pf, logf, pow, powf, tanhf
-from libc.math cimport log as log_double
-from libc.math cimport tanh as tanh_double
+from libc.math cimport fabs, fabsf
 from libc.stdint cimport int32_t, uint8_t
 
-from common cimport real
+from common cimport ceil_div, real
 
+cdef extern from "elementwise.h" nogil:
+    void sigmoid_map_float(const float *x, float *y, Py_ssize_t n)
+    void sigmoid_map_double(const double *x, double *y, Py_ssize_t n)
+    void tanh_map_float(const float *x, float *y, Py_ssize_t n)
+    void tanh_map_double(const double *x, double *y, Py_ssize_t n)
+    void elu_map_float(const float *x, float *y, Py_ssize_t n, float alpha)
+    void elu_map_double(const double *x, double *y, Py_ssize_t n, double alpha)
+    void bnll_map_float(const float *x, float *y, Py_ssize_t n)
+    void bnll_map_double(const double *x, double *y, Py_ssize_t n)
+    void swish_map_float(const float *x, float *y, Py_ssize_t n, float beta)
+    void swish_map_double(const double *x, double *y, Py_ssize_t n, double beta)
+    void exp_map_float(const float *x, float *y, Py_ssize_t n, float inner, float outer)
+    void exp_map_double(const double *x, double *y, Py_ssize_t n, double inner, double outer)
+    void log_map_float(const float *x, float *y, Py_ssize_t n, float scale, float shift, float factor)
+    void log_map_double(const double *x, double *y, Py_ssize_t n, double scale, double shift, double factor)
+    void power_map_float(const float *x, float *y, Py_ssize_t n, float power, float scale, float shift)
+    void power_map_double(const double *x, double *y, Py_ssize_t n, double power, double scale, double shift)
+    void bnll_back_map_float(const float *x, const float *dy, float *dx, Py_ssize_t n)
+    void bnll_back_map_double(const double *x, const double *dy, double *dx, Py_ssize_t n)
+    void swish_back_map_float(const float *x, const float *dy, float *dx, Py_ssize_t n, float beta)
+    void swish_back_map_double(const double *x, const double *dy, double *dx, Py_ssize_t n, double beta)
 
-cdef inline real tanh_of(real x) noexcept nogil:
-    return tanhf(x) if real is float else tanh_double(x)
-
-
-cdef inline real exp_of(real x) noexcept nogil:
-    return expf(x) if real is float else exp_double(x)
-
-
-cdef inline real expm1_of(real x) noexcept nogil:
-    return expm1f(x) if real is float else expm1(x)
-
-
-cdef inline real log_of(real x) noexcept nogil:
-    return logf(x) if real is float else log_double(x)
-
-
-cdef inline real log1p_of(real x) noexcept nogil:
-    return log1pf(x) if real is float else log1p(x)
-
-
-cdef inline real pow_of(real x, real power) noexcept nogil:
-    return powf(x, power) if real is float else pow(x, power)
+cdef enum:
+    SHARE = 64      # stretches of an array are multiples of this
 
 
 cdef inline real abs_of(real x) noexcept nogil:
     return fabsf(x) if real is float else fabs(x)
 
 
-cdef inline real logistic(real x) noexcept nogil:
-    cdef real half = 0.5
-    return half * tanh_of(half * x) + half
+cdef inline Py_ssize_t begin_of(Py_ssize_t n, int part, int parts) noexcept nogil:
+    """Where a part of n elements begins, and the part before it ends."""
+    return min(ceil_div(ceil_div(n, parts), SHARE) * SHARE * part, n)
 
 
 def relu(const real[::1] x, real[::1] y, real slope, int n_threads):
@@ -72,9 +71,16 @@ def relu_backward(const real[::1] y, const real[::1] dy, real[::1] dx, real slop
 
 def sigmoid(const real[::1] x, real[::1] y, int n_threads):
     """y = 0.5 * tanh(0.5 * x) + 0.5."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = logistic(x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                sigmoid_map_float(&x[i], &y[i], n)
+            else:
+                sigmoid_map_double(&x[i], &y[i], n)
 
 
 def sigmoid_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_threads):
@@ -87,9 +93,16 @@ def sigmoid_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_
 
 def tanh(const real[::1] x, real[::1] y, int n_threads):
     """y = tanh(x)."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = tanh_of(x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                tanh_map_float(&x[i], &y[i], n)
+            else:
+                tanh_map_double(&x[i], &y[i], n)
 
 
 def tanh_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_threads):
@@ -102,9 +115,16 @@ def tanh_backward(const real[::1] y, const real[::1] dy, real[::1] dx, int n_thr
 
 def elu(const real[::1] x, real[::1] y, real alpha, int n_threads):
     """y = x where x > 0, else alpha * (exp(x) - 1)."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = x[i] if x[i] > 0 else alpha * expm1_of(x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                elu_map_float(&x[i], &y[i], n, alpha)
+            else:
+                elu_map_double(&x[i], &y[i], n, alpha)
 
 
 def elu_backward(
@@ -112,48 +132,72 @@ def elu_backward(
 ):
     """dx = dy * (1 if x > 0 else alpha + y)."""
     cdef Py_ssize_t i
-    cdef real one = 1
+    cdef real one = 1, negative
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] * (one if x[i] > 0 else alpha + y[i])
+        negative = alpha + y[i]
+        dx[i] = dy[i] * (one if x[i] > 0 else negative)
 
 
 def bnll(const real[::1] x, real[::1] y, int n_threads):
     """y = log(1 + exp(x))."""
-    cdef Py_ssize_t i
-    cdef real zero = 0
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = (zero if x[i] < 0 else x[i]) + log1p_of(exp_of(-abs_of(x[i])))
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                bnll_map_float(&x[i], &y[i], n)
+            else:
+                bnll_map_double(&x[i], &y[i], n)
 
 
 def bnll_backward(const real[::1] x, const real[::1] dy, real[::1] dx, int n_threads):
     """dx = dy * e / (e + 1), e = exp(min(x, 50))."""
-    cdef Py_ssize_t i
-    cdef real e, one = 1, most = 50
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        e = exp_of(most if x[i] > most else x[i])
-        dx[i] = dy[i] * (e / (e + one))
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                bnll_back_map_float(&x[i], &dy[i], &dx[i], n)
+            else:
+                bnll_back_map_double(&x[i], &dy[i], &dx[i], n)
 
 
 def swish(const real[::1] x, real[::1] y, real beta, int n_threads):
     """y = x * sigmoid(beta * x)."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = x[i] * logistic(beta * x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                swish_map_float(&x[i], &y[i], n, beta)
+            else:
+                swish_map_double(&x[i], &y[i], n, beta)
 
 
 def swish_backward(const real[::1] x, const real[::1] dy, real[::1] dx, real beta, int n_threads):
     """dx = dy * (t + s * (1 - t)), s = sigmoid(beta * x), t = beta * x * s."""
-    cdef Py_ssize_t i
-    cdef real s, t, one = 1
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        s = logistic(beta * x[i])
-        t = beta * x[i] * s
-        dx[i] = dy[i] * (t + s * (one - t))
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                swish_back_map_float(&x[i], &dy[i], &dx[i], n, beta)
+            else:
+                swish_back_map_double(&x[i], &dy[i], &dx[i], n, beta)
 
 
 def power(const real[::1] x, real[::1] y, real power, real scale, real shift, int n_threads):
     """y = (shift + scale * x)**power."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, n
+    cdef int part
     cdef real t
     if power == 1:
         for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
@@ -163,8 +207,14 @@ def power(const real[::1] x, real[::1] y, real power, real scale, real shift, in
             t = shift + scale * x[i]
             y[i] = t * t
     else:
-        for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-            y[i] = pow_of(shift + scale * x[i], power)
+        for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+            i = begin_of(x.shape[0], part, n_threads)
+            n = begin_of(x.shape[0], part + 1, n_threads) - i
+            if n > 0:
+                if real is float:
+                    power_map_float(&x[i], &y[i], n, power, scale, shift)
+                else:
+                    power_map_double(&x[i], &y[i], n, power, scale, shift)
 
 
 def power_backward(
@@ -187,16 +237,30 @@ def power_backward(
 
 def exp(const real[::1] x, real[::1] y, real inner, real outer, int n_threads):
     """y = outer * exp(inner * x)."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = outer * exp_of(inner * x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                exp_map_float(&x[i], &y[i], n, inner, outer)
+            else:
+                exp_map_double(&x[i], &y[i], n, inner, outer)
 
 
 def log(const real[::1] x, real[::1] y, real scale, real shift, real factor, int n_threads):
     """y = factor * log(shift + scale * x)."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = factor * log_of(shift + scale * x[i])
+    cdef Py_ssize_t i, n
+    cdef int part
+    for part in prange(n_threads, nogil=True, num_threads=n_threads, schedule="static"):
+        i = begin_of(x.shape[0], part, n_threads)
+        n = begin_of(x.shape[0], part + 1, n_threads) - i
+        if n > 0:
+            if real is float:
+                log_map_float(&x[i], &y[i], n, scale, shift, factor)
+            else:
+                log_map_double(&x[i], &y[i], n, scale, shift, factor)
 
 
 def log_backward(
@@ -242,8 +306,11 @@ def clip(const real[::1] x, real[::1] y, real low, real high, int n_threads):
 def clip_backward(const real[::1] x, const real[::1] dy, real[::1] dx, real low, real high, int n_threads):
     """dx = dy where low <= x <= high, else 0."""
     cdef Py_ssize_t i
+    cdef real passed
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] if low <= x[i] and x[i] <= high else 0
+        passed = dy[i]
+        passed = passed if x[i] >= low else 0
+        dx[i] = passed if x[i] <= high else 0
 
 
 def dropout(const real[::1] x, const uint8_t[::1] mask, real scale, real[::1] y, int n_threads):
@@ -260,6 +327,14 @@ def scale_copy(const real[::1] x, real alpha, real[::1] y, int n_threads):
         y[i] = alpha * x[i]
 
 
+def scale_by(const real[::1] x, const double[::1] scale, real[::1] y, int n_threads):
+    """y = scale * x."""
+    cdef Py_ssize_t i
+    cdef real alpha = <real> scale[0]
+    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        y[i] = alpha * x[i]
+
+
 def axpy(const real[::1] x, real alpha, real[::1] y, int n_threads):
     """y = y + alpha * x."""
     cdef Py_ssize_t i
@@ -267,11 +342,25 @@ def axpy(const real[::1] x, real alpha, real[::1] y, int n_threads):
         y[i] = y[i] + alpha * x[i]
 
 
-def weighted_sum(const real[::1] a, real alpha, const real[::1] b, real beta, real[::1] y, int n_threads):
-    """y = alpha * a + beta * b."""
+def weighted_sum(
+    const real[::1] a, real alpha, const real[::1] b, real beta, real[::1] y, bint rectified, real slope,
+    int n_threads,
+):
+    """y = alpha * a + beta * b; rectified as by `relu`, if wanted."""
     cdef Py_ssize_t i
-    for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        y[i] = alpha * a[i] + beta * b[i]
+    cdef real value, negative
+    if not rectified:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            y[i] = alpha * a[i] + beta * b[i]
+    elif slope == 0:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            value = alpha * a[i] + beta * b[i]
+            y[i] = 0 if value < 0 else value
+    else:
+        for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+            value = alpha * a[i] + beta * b[i]
+            negative = slope * value
+            y[i] = negative if value < 0 else value
 
 
 def multiply(const real[::1] a, const real[::1] b, real[::1] y, int n_threads):
@@ -296,24 +385,34 @@ def maximum(
 ):
     """y = the larger of a and b, index = which it was; b on a tie."""
     cdef Py_ssize_t i
+    cdef real first, second
     for i in prange(a.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        index[i] = index_a if a[i] > b[i] else index_b
-        y[i] = a[i] if a[i] > b[i] else b[i]
+        first = a[i]
+        second = b[i]
+        index[i] = index_a if first > second else index_b
+        y[i] = first if first > second else second
 
 
 def maximum_update(const real[::1] x, int32_t index_x, real[::1] y, int32_t[::1] index, int n_threads):
     """Where x > y: y = x, index = index_x."""
     cdef Py_ssize_t i
+    cdef real old, new
+    cdef int32_t which
     for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        index[i] = index_x if x[i] > y[i] else index[i]
-        y[i] = x[i] if x[i] > y[i] else y[i]
+        new = x[i]
+        old = y[i]
+        which = index[i]
+        index[i] = index_x if new > old else which
+        y[i] = new if new > old else old
 
 
 def select_gradient(const int32_t[::1] index, int32_t which, const real[::1] dy, real[::1] dx, int n_threads):
     """dx = dy where index == which, else 0."""
     cdef Py_ssize_t i
+    cdef real passed
     for i in prange(dy.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = dy[i] if index[i] == which else 0
+        passed = dy[i]
+        dx[i] = passed if index[i] == which else 0
 
 
 def fill(real[::1] x, real value, int n_threads):

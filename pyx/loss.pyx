@@ -1,102 +1,132 @@
 """Losses beside that of the softmax.
 
-A sum over places is made from one value per place (per block of places where there are many), in their order,
-in double precision.  Labels are numbers of the dtype of the scores, cut to integers; they have been checked
+A sum over places is made from at most SUMS partial sums, in their order, in double precision; which places make one
+depends on their number alone.  Labels are numbers of the dtype of the scores, cut to integers; they have been checked
 before.  Each gradient reads and writes every element once; what it writes at a place it computes from that
 place alone.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport exp, expf, fabs, fabsf, log, log1p, log1pf, sqrt, tanh, tanhf
+from libc.math cimport log, sqrt
 
 from common cimport ceil_div, real
 
+cdef extern from "loss.h" nogil:
+    void cross_entropy_block_float(
+        const float *x, const float *target, Py_ssize_t n, bint has_ignore, float ignore, double *sum,
+        double *counted)
+    void cross_entropy_block_double(
+        const double *x, const double *target, Py_ssize_t n, bint has_ignore, double ignore, double *sum,
+        double *counted)
+    void cross_entropy_back_float(
+        const float *x, const float *target, Py_ssize_t n, bint has_ignore, float ignore, float scale, float *dx)
+    void cross_entropy_back_double(
+        const double *x, const double *target, Py_ssize_t n, bint has_ignore, double ignore, double scale, double *dx)
+    double infogain_place_float(
+        const float *prob, Py_ssize_t classes, Py_ssize_t stride, const float *row, double floor)
+    double infogain_place_double(
+        const double *prob, Py_ssize_t classes, Py_ssize_t stride, const double *row, double floor)
+    double hinge_item_float(const float *x, Py_ssize_t classes, Py_ssize_t label, bint squared)
+    double hinge_item_double(const double *x, Py_ssize_t classes, Py_ssize_t label, bint squared)
+
 cdef enum:
-    BLOCK = 2048   # places whose losses are added up first
+    SUMS = 256     # partial sums, at most
+    BLOCK = 2048   # elements that are looked at together, at least
 
 cdef double FLOOR = 1e-20   # under the logarithms
 cdef double NEAR = 1e-4     # added to a distance that is divided by
 
 
-cdef inline bint is_ignored(real target, bint has_ignore, long ignore) noexcept nogil:
-    # comparing before cutting lets NaN and huge numbers pass unharmed
-    return has_ignore and ignore - 1 < target and target < ignore + 1 and <long> target == ignore
+cdef inline Py_ssize_t share_of(Py_ssize_t n, Py_ssize_t least) noexcept nogil:
+    """How many of n places make one partial sum: it depends on n alone."""
+    return max(ceil_div(n, SUMS), least)
 
 
-cdef inline real logistic(real x) noexcept nogil:
-    cdef real half = 0.5
-    return half * (tanhf(half * x) if real is float else tanh(half * x)) + half
-
-
-def blocks_of(Py_ssize_t places):
-    """Number of blocks that so many places are cut into."""
-    return ceil_div(places, BLOCK)
-
-
-cdef void cross_entropy_block(
-    const real *x, const real *target, Py_ssize_t n, bint has_ignore, long ignore, double *total, double *counted
-) noexcept nogil:
+cdef void add_up(const double *first, const double *second, Py_ssize_t n, double[::1] out) noexcept nogil:
+    """out = sums of both, the second if there is one."""
     cdef Py_ssize_t i
-    cdef double smooth
-    total[0] = counted[0] = 0
+    out[0] = 0
     for i in range(n):
-        if not is_ignored(target[i], has_ignore, ignore):
-            smooth = log1pf(expf(-fabsf(x[i]))) if real is float else log1p(exp(-fabs(x[i])))
-            total[0] += max(<double> x[i], 0.0) - <double> x[i] * target[i] + smooth
-            counted[0] += 1
+        out[0] += first[i]
+    if second is not NULL:
+        out[1] = 0
+        for i in range(n):
+            out[1] += second[i]
+
+
+def mean_loss(const double[::1] sums, double divisor, double[::1] z, real[::1] loss):
+    """z = divisor, or if that is 0 the second of the sums, at least 1; loss = sums / z."""
+    z[0] = divisor if divisor != 0 else max(sums[1], 1.0)
+    loss[0] = <real> (sums[0] / z[0])
+
+
+def loss_scale(const real[::1] weight, const double[::1] z, double factor, double[::1] scale):
+    """scale = factor * weight / z."""
+    scale[0] = factor * weight[0] / z[0]
 
 
 def sigmoid_cross_entropy(
-    const real[::1] x, const real[::1] target, bint has_ignore, long ignore, double[::1] out, double[::1] work,
-    int n_threads,
+    const real[::1] x, const real[::1] target, bint has_ignore, long ignore, double[::1] out, int n_threads
 ):
     """out = sum of max(x, 0) - x * target + log(1 + exp(-abs(x))), number of places that count."""
-    cdef Py_ssize_t blocks = ceil_div(x.shape[0], BLOCK), i
-    for i in prange(blocks, nogil=True, num_threads=n_threads, schedule="static"):
-        cross_entropy_block(&x[i * BLOCK], &target[i * BLOCK], min(BLOCK, x.shape[0] - i * BLOCK), has_ignore,
-                            ignore, &work[i], &work[blocks + i])
-    out[0] = out[1] = 0
-    for i in range(blocks):
-        out[0] += work[i]
-        out[1] += work[blocks + i]
+    cdef double[SUMS] sums, counts
+    cdef Py_ssize_t n = x.shape[0], share = share_of(n, BLOCK), groups = ceil_div(n, share), i
+    for i in prange(groups, nogil=True, num_threads=n_threads, schedule="static"):
+        if real is float:
+            cross_entropy_block_float(&x[i * share], &target[i * share], min(share, n - i * share), has_ignore,
+                                      <float> ignore, &sums[i], &counts[i])
+        else:
+            cross_entropy_block_double(&x[i * share], &target[i * share], min(share, n - i * share), has_ignore,
+                                       <double> ignore, &sums[i], &counts[i])
+    add_up(sums, counts, groups, out)
 
 
 def sigmoid_cross_entropy_backward(
-    const real[::1] x, const real[::1] target, bint has_ignore, long ignore, real scale, real[::1] dx,
+    const real[::1] x, const real[::1] target, bint has_ignore, long ignore, const double[::1] scale, real[::1] dx,
     int n_threads,
 ):
     """dx = (sigmoid(x) - target) * scale, 0 at ignored places."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        dx[i] = 0 if is_ignored(target[i], has_ignore, ignore) else (logistic(x[i]) - target[i]) * scale
+    cdef Py_ssize_t n = x.shape[0], i
+    for i in prange(ceil_div(n, BLOCK), nogil=True, num_threads=n_threads, schedule="static"):
+        if real is float:
+            cross_entropy_back_float(&x[i * BLOCK], &target[i * BLOCK], min(BLOCK, n - i * BLOCK), has_ignore,
+                                     <float> ignore, <float> scale[0], &dx[i * BLOCK])
+        else:
+            cross_entropy_back_double(&x[i * BLOCK], &target[i * BLOCK], min(BLOCK, n - i * BLOCK), has_ignore,
+                                      <double> ignore, scale[0], &dx[i * BLOCK])
 
 
-cdef double infogain_place(
-    const real *prob, Py_ssize_t classes, Py_ssize_t stride, const real *row
+cdef void infogain_group(
+    const real *prob, const real *label, const real *matrix, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t classes,
+    Py_ssize_t places, bint has_ignore, long ignore, double *total, double *counted,
 ) noexcept nogil:
-    cdef Py_ssize_t c
-    cdef double result = 0
-    for c in range(classes):
-        result -= row[c] * log(max(<double> prob[c * stride], FLOOR))
-    return result
+    cdef Py_ssize_t i, at
+    cdef long c
+    total[0] = counted[0] = 0
+    for i in range(begin, end):
+        c = <long> label[i]
+        if has_ignore and c == ignore:
+            continue
+        counted[0] += 1
+        at = i // places * classes * places + i % places
+        if real is float:
+            total[0] += infogain_place_float(prob + at, classes, places, matrix + c * classes, FLOOR)
+        else:
+            total[0] += infogain_place_double(prob + at, classes, places, matrix + c * classes, FLOOR)
 
 
 def infogain_loss(
     const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, const real[:, ::1] matrix,
-    double[::1] out, double[::1] work, int n_threads,
+    double[::1] out, int n_threads,
 ):
     """out = sum of -matrix[label, l] * log(max(prob[l], FLOOR)), number of places that count."""
-    cdef Py_ssize_t classes = prob.shape[1], places = prob.shape[2], i
-    cdef long c
-    for i in prange(label.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        c = <long> label[i]
-        if not (has_ignore and c == ignore):
-            work[i] = infogain_place(&prob[i // places, 0, i % places], classes, places, &matrix[c, 0])
-    out[0] = out[1] = 0
-    for i in range(label.shape[0]):
-        if not (has_ignore and <long> label[i] == ignore):
-            out[0] += work[i]
-            out[1] += 1
+    cdef double[SUMS] sums, counts
+    cdef Py_ssize_t n = label.shape[0], classes = prob.shape[1], places = prob.shape[2], share = share_of(n, 1), i
+    cdef Py_ssize_t groups = ceil_div(n, share)
+    for i in prange(groups, nogil=True, num_threads=n_threads, schedule="static"):
+        infogain_group(&prob[0, 0, 0], &label[0], &matrix[0, 0], i * share, min((i + 1) * share, n), classes, places,
+                       has_ignore, ignore, &sums[i], &counts[i])
+    add_up(sums, counts, groups, out)
 
 
 cdef void infogain_gradient_place(
@@ -117,7 +147,7 @@ cdef void infogain_gradient_place(
 
 def infogain_loss_backward(
     const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, const real[:, ::1] matrix,
-    double scale, real[:, :, ::1] dx, int n_threads,
+    const double[::1] scale, real[:, :, ::1] dx, int n_threads,
 ):
     """dx = (prob * sum(matrix[label]) - matrix[label]) * scale, 0 at ignored places."""
     cdef Py_ssize_t classes = prob.shape[1], places = prob.shape[2], i
@@ -127,7 +157,7 @@ def infogain_loss_backward(
     for i in prange(label.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
         c = <long> label[i]
         infogain_gradient_place(&prob[i // places, 0, i % places], classes, places,
-                                NULL if has_ignore and c == ignore else &matrix[c, 0], scale,
+                                NULL if has_ignore and c == ignore else &matrix[c, 0], scale[0],
                                 &dx[i // places, 0, i % places])
 
 
@@ -140,7 +170,7 @@ def multinomial_loss(const real[:, ::1] prob, const real[::1] label, double[::1]
 
 
 def multinomial_loss_backward(
-    const real[:, ::1] prob, const real[::1] label, double scale, real[:, ::1] dx, int n_threads
+    const real[:, ::1] prob, const real[::1] label, const double[::1] scale, real[:, ::1] dx, int n_threads
 ):
     """dx = -scale / max(prob, FLOOR) at the label, 0 elsewhere."""
     cdef Py_ssize_t i, j
@@ -149,7 +179,7 @@ def multinomial_loss_backward(
         for j in range(prob.shape[1]):
             dx[i, j] = 0
         c = <long> label[i]
-        dx[i, c] = <real> (-scale / max(<double> prob[i, c], FLOOR))
+        dx[i, c] = <real> (-scale[0] / max(<double> prob[i, c], FLOOR))
 
 
 cdef inline double margin_of(real x, bint is_label) noexcept nogil:
@@ -157,29 +187,30 @@ cdef inline double margin_of(real x, bint is_label) noexcept nogil:
     return margin if margin > 0 else 0
 
 
-cdef double hinge_item(const real *x, Py_ssize_t classes, long label, bint squared) noexcept nogil:
-    cdef Py_ssize_t j
-    cdef double result = 0, margin
-    for j in range(classes):
-        margin = margin_of(x[j], j == label)
-        result += margin * margin if squared else margin
+cdef double hinge_group(
+    const real *x, const real *label, Py_ssize_t n, Py_ssize_t classes, bint squared
+) noexcept nogil:
+    cdef double result = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        if real is float:
+            result += hinge_item_float(x + i * classes, classes, <Py_ssize_t> label[i], squared)
+        else:
+            result += hinge_item_double(x + i * classes, classes, <Py_ssize_t> label[i], squared)
     return result
 
 
-def hinge_loss(
-    const real[:, ::1] x, const real[::1] label, bint squared, double[::1] out, double[::1] work, int n_threads
-):
+def hinge_loss(const real[:, ::1] x, const real[::1] label, bint squared, double[::1] out, int n_threads):
     """out = sum of max(0, 1 + s * x), or of its square; s is -1 at the label, else 1."""
-    cdef Py_ssize_t i
-    for i in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        work[i] = hinge_item(&x[i, 0], x.shape[1], <long> label[i], squared)
-    out[0] = 0
-    for i in range(x.shape[0]):
-        out[0] += work[i]
+    cdef double[SUMS] sums
+    cdef Py_ssize_t n = x.shape[0], share = share_of(n, 1), groups = ceil_div(n, share), i
+    for i in prange(groups, nogil=True, num_threads=n_threads, schedule="static"):
+        sums[i] = hinge_group(&x[i * share, 0], &label[i * share], min(share, n - i * share), x.shape[1], squared)
+    add_up(sums, NULL, groups, out)
 
 
 def hinge_loss_backward(
-    const real[:, ::1] x, const real[::1] label, bint squared, double scale, real[:, ::1] dx, int n_threads
+    const real[:, ::1] x, const real[::1] label, bint squared, const double[::1] scale, real[:, ::1] dx, int n_threads
 ):
     """dx = s * scale where the margin is positive, or 2 * margin * s * scale."""
     cdef Py_ssize_t i, j
@@ -188,7 +219,7 @@ def hinge_loss_backward(
         for j in range(x.shape[1]):
             margin = margin_of(x[i, j], j == <long> label[i])
             slope = 2 * margin if squared else <double> (margin > 0)
-            dx[i, j] = <real> (-slope * scale if j == <long> label[i] else slope * scale)
+            dx[i, j] = <real> (-slope * scale[0] if j == <long> label[i] else slope * scale[0])
 
 
 def contrastive_loss(
@@ -208,18 +239,18 @@ def contrastive_loss(
 
 def contrastive_loss_backward(
     const real[:, ::1] difference, const double[::1] square, const real[::1] similar, double margin, bint legacy,
-    double scale, real[:, ::1] dx, int n_threads,
+    const double[::1] scale, real[:, ::1] dx, int n_threads,
 ):
     """dx = factor * difference * scale; the factor is that of the pair."""
     cdef Py_ssize_t i, j
     cdef double factor
     for i in prange(square.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
         if <long> similar[i] != 0:
-            factor = scale
+            factor = scale[0]
         elif legacy:
-            factor = -scale if margin - square[i] > 0 else 0.0
+            factor = -scale[0] if margin - square[i] > 0 else 0.0
         else:
-            factor = -max(margin - sqrt(square[i]), 0.0) / (sqrt(square[i]) + NEAR) * scale
+            factor = -max(margin - sqrt(square[i]), 0.0) / (sqrt(square[i]) + NEAR) * scale[0]
         for j in range(difference.shape[1]):
             dx[i, j] = <real> (factor * difference[i, j])
 

@@ -1,176 +1,237 @@
 """Softmax over the C classes of scores (N, C, S), its loss, accuracy, and the largest scores.
 
-One place (n, s) is handled by one thread: its C scores lie S apart.  Neighbouring places share their cache
-lines, and the exponentials take longer than reading, so nothing is gained by making several at once.
-Labels are numbers of the dtype of the scores, cut to integers; `first_bad_label` must have been asked before,
-so that all of them are classes, or the ignored label.
+An item of work is a block of neighbouring places of one of the N (softmax.h); where there is one place it is the item.
+Labels are numbers of the dtype of the scores, cut to integers; `check_labels` must have been asked before, so that
+all of them are classes, or the ignored label.
 
-Sums over places are made from one value per place, in their order.
+Sums over places are made from one partial sum for each of at most SUMS groups of places, whose size depends on the
+number of places alone, in their order.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, exp, expf, log
+from libc.math cimport INFINITY
 
-from common cimport real
+from common cimport ceil_div, real
 
-cdef extern from "<float.h>" nogil:
-    const float FLT_MIN
+cdef enum:
+    SUMS = 256      # partial sums, at most
+    GROUP = 1024    # labels that are looked at together
+
+cdef extern from "softmax.h" nogil:
+    const int SOFTMAX_WIDTH, SOFTMAX_NARROW
+    Py_ssize_t count_bad_labels_float(const float *label, Py_ssize_t n, float classes, bint has_ignore, long ignore)
+    Py_ssize_t count_bad_labels_double(const double *label, Py_ssize_t n, double classes, bint has_ignore, long ignore)
+    void softmax_block_float(
+        const float *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, float *y)
+    void softmax_block_double(
+        const double *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, double *y)
+    void softmax_back_block_float(
+        const float *y, const float *dy, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, float *dx)
+    void softmax_back_block_double(
+        const double *y, const double *dy, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, double *dx)
+    void loss_block_float(
+        const float *prob, const float *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t at,
+        Py_ssize_t n, bint has_ignore,
+        long ignore, double *sum, double *counted)
+    void loss_block_double(
+        const double *prob, const double *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t at,
+        Py_ssize_t n, bint has_ignore,
+        long ignore, double *sum, double *counted)
+    void loss_back_block_float(
+        const float *prob, const float *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n,
+        bint has_ignore, long ignore,
+        float scale, float *dx)
+    void loss_back_block_double(
+        const double *prob, const double *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n,
+        bint has_ignore, long ignore,
+        double scale, double *dx)
+    void accuracy_block_float(
+        const float *x, const float *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n,
+        bint has_ignore, long ignore,
+        Py_ssize_t top_k, double *hits, double *counted, double *class_hits, double *class_counts)
+    void accuracy_block_double(
+        const double *x, const double *label, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n,
+        bint has_ignore, long ignore,
+        Py_ssize_t top_k, double *hits, double *counted, double *class_hits, double *class_counts)
+    void arg_max_block_float(
+        const float *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, float *index, float *value)
+    void arg_max_block_double(
+        const double *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t n, double *index, double *value)
 
 
-def first_bad_label(const real[::1] label, Py_ssize_t classes, bint has_ignore, long ignore):
-    """Index of the first label that is neither a class nor to be ignored, or -1."""
-    cdef Py_ssize_t i
-    cdef bint is_class, is_ignored
-    for i in range(label.shape[0]):
-        # cutting keeps (-1, 0] at 0; comparing before cutting lets NaN and huge numbers fail
-        is_class = label[i] > -1 and label[i] < classes
-        is_ignored = has_ignore and ignore - 1 < label[i] < ignore + 1 and <long> label[i] == ignore
-        if not is_class and not is_ignored:
-            return i
-    return -1
+def check_labels(const real[::1] label, Py_ssize_t classes, bint has_ignore, long ignore, refuse):
+    """Call refuse(i), which raises, when label i is the first that is neither a class nor to be ignored."""
+    cdef Py_ssize_t i = 0, n, bad
+    while i < label.shape[0]:
+        n = min(GROUP, label.shape[0] - i)
+        if real is float:
+            bad = count_bad_labels_float(&label[i], n, classes, has_ignore, ignore)
+            while bad and not count_bad_labels_float(&label[i], 1, classes, has_ignore, ignore):
+                i += 1
+        else:
+            bad = count_bad_labels_double(&label[i], n, classes, has_ignore, ignore)
+            while bad and not count_bad_labels_double(&label[i], 1, classes, has_ignore, ignore):
+                i += 1
+        if bad:
+            refuse(i)
+            return
+        i += n
 
 
-cdef inline real exp_of(real x) noexcept nogil:
-    return expf(x) if real is float else exp(x)
+cdef struct Cut:
+    # how the places of each item are cut into blocks
+    Py_ssize_t classes, places, width, per_item, blocks
 
 
-cdef void softmax_place(const real *x, Py_ssize_t classes, Py_ssize_t stride, real *y) noexcept nogil:
-    cdef Py_ssize_t c
-    cdef real largest = x[0]
-    cdef double total = 0
-    for c in range(1, classes):
-        largest = x[c * stride] if x[c * stride] > largest else largest
-    for c in range(classes):
-        y[c * stride] = exp_of(x[c * stride] - largest)
-        total += y[c * stride]
-    for c in range(classes):
-        y[c * stride] = <real> (y[c * stride] / total)
+cdef inline Cut cut(Py_ssize_t items, Py_ssize_t classes, Py_ssize_t places) noexcept nogil:
+    cdef Cut result
+    result.classes, result.places = classes, places
+    # a few places are not worth a vector loop, and where there are few items, there should be enough blocks
+    result.width = 1 if places < SOFTMAX_NARROW else min(SOFTMAX_WIDTH, places)
+    result.per_item = ceil_div(places, result.width) if places else 0
+    result.blocks = items * result.per_item
+    return result
+
+
+cdef inline Py_ssize_t first_place(Cut c, Py_ssize_t block) noexcept nogil:
+    """Number of the first place of a block in its item."""
+    return block % c.per_item * c.width
+
+
+cdef inline Py_ssize_t first_score(Cut c, Py_ssize_t block) noexcept nogil:
+    return block // c.per_item * c.classes * c.places + first_place(c, block)
+
+
+cdef inline Py_ssize_t width_of(Cut c, Py_ssize_t block) noexcept nogil:
+    return min(c.width, c.places - first_place(c, block))
 
 
 def softmax(const real[:, :, ::1] x, real[:, :, ::1] y, int n_threads):
     """y = exp(x - max(x)) / sum(exp(x - max(x))) over the classes."""
-    cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i, at
-    if x.shape[0] * classes * places == 0:
+    cdef Cut c = cut(x.shape[0], x.shape[1], x.shape[2])
+    cdef Py_ssize_t b, at
+    if c.blocks * c.classes == 0:
         return
     cdef const real *x_data = &x[0, 0, 0]
     cdef real *y_data = &y[0, 0, 0]
-    for i in prange(x.shape[0] * places, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i // places * classes * places + i % places
-        softmax_place(x_data + at, classes, places, y_data + at)
-
-
-cdef void softmax_backward_place(
-    const real *y, const real *dy, Py_ssize_t classes, Py_ssize_t stride, real *dx
-) noexcept nogil:
-    cdef Py_ssize_t c
-    cdef double dot = 0
-    for c in range(classes):
-        dot += <double> dy[c * stride] * y[c * stride]
-    for c in range(classes):
-        dx[c * stride] = <real> ((dy[c * stride] - dot) * y[c * stride])
+    for b in prange(c.blocks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = first_score(c, b)
+        if real is float:
+            softmax_block_float(x_data + at, c.classes, c.places, width_of(c, b), y_data + at)
+        else:
+            softmax_block_double(x_data + at, c.classes, c.places, width_of(c, b), y_data + at)
 
 
 def softmax_backward(const real[:, :, ::1] y, const real[:, :, ::1] dy, real[:, :, ::1] dx, int n_threads):
     """dx = (dy - sum(dy * y)) * y, summed over the classes."""
-    cdef Py_ssize_t classes = y.shape[1], places = y.shape[2], i, at
-    if y.shape[0] * classes * places == 0:
+    cdef Cut c = cut(y.shape[0], y.shape[1], y.shape[2])
+    cdef Py_ssize_t b, at
+    if c.blocks * c.classes == 0:
         return
     cdef const real *y_data = &y[0, 0, 0]
     cdef const real *dy_data = &dy[0, 0, 0]
     cdef real *dx_data = &dx[0, 0, 0]
-    for i in prange(y.shape[0] * places, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i // places * classes * places + i % places
-        softmax_backward_place(y_data + at, dy_data + at, classes, places, dx_data + at)
+    for b in prange(c.blocks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = first_score(c, b)
+        if real is float:
+            softmax_back_block_float(y_data + at, dy_data + at, c.classes, c.places, width_of(c, b), dx_data + at)
+        else:
+            softmax_back_block_double(y_data + at, dy_data + at, c.classes, c.places, width_of(c, b), dx_data + at)
+
+
+cdef void add_up(const double *first, const double *second, Py_ssize_t n, double[::1] out) noexcept nogil:
+    cdef Py_ssize_t i
+    out[0] = out[1] = 0
+    for i in range(n):
+        out[0] += first[i]
+        out[1] += second[i]
 
 
 def softmax_loss(
-    const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, double[::1] out,
-    double[::1] work, int n_threads,
+    const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, double[::1] out, int n_threads
 ):
-    """out = sum of -log(max(prob[label], FLT_MIN)), number of places that count; work: one for each place."""
-    cdef Py_ssize_t places = prob.shape[2], i
-    cdef long c
-    cdef double floor = FLT_MIN
-    for i in prange(label.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        c = <long> label[i]
-        if not (has_ignore and c == ignore):
-            work[i] = -log(max(<double> prob[i // places, c, i % places], floor))
-    out[0] = out[1] = 0
-    for i in range(label.shape[0]):
-        if not (has_ignore and <long> label[i] == ignore):
-            out[0] += work[i]
-            out[1] += 1
+    """out = sum of -log(max(prob[label], FLT_MIN)), number of places that count."""
+    cdef double[SUMS] sums, counts
+    cdef Py_ssize_t total = label.shape[0], share = max(ceil_div(total, SUMS), 64), groups = ceil_div(total, share), i
+    cdef Py_ssize_t classes = prob.shape[1], places = prob.shape[2]
+    cdef const real *data = &prob[0, 0, 0] if total and classes else NULL
+    for i in prange(groups, nogil=True, num_threads=n_threads, schedule="static"):
+        if real is float:
+            loss_block_float(data, &label[0], classes, places, i * share, min(share, total - i * share), has_ignore,
+                             ignore, &sums[i], &counts[i])
+        else:
+            loss_block_double(data, &label[0], classes, places, i * share, min(share, total - i * share), has_ignore,
+                              ignore, &sums[i], &counts[i])
+    add_up(sums, counts, groups, out)
 
 
 def softmax_loss_backward(
-    const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, real scale,
+    const real[:, :, ::1] prob, const real[::1] label, bint has_ignore, long ignore, const double[::1] scale,
     real[:, :, ::1] dx, int n_threads,
 ):
     """dx = (prob - 1 at the label) * scale, 0 at ignored places."""
-    cdef Py_ssize_t classes = prob.shape[1], places = prob.shape[2], i, at
-    cdef long c
-    if prob.shape[0] * classes * places == 0:
+    cdef Cut c = cut(prob.shape[0], prob.shape[1], prob.shape[2])
+    cdef Py_ssize_t b, at
+    cdef real factor = <real> scale[0]
+    if c.blocks * c.classes == 0:
         return
     cdef const real *prob_data = &prob[0, 0, 0]
     cdef real *dx_data = &dx[0, 0, 0]
-    for i in prange(label.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        c = <long> label[i]
-        at = i // places * classes * places + i % places
-        loss_gradient_place(prob_data + at, classes, places, -1 if has_ignore and c == ignore else c, scale,
-                            dx_data + at)
+    for b in prange(c.blocks, nogil=True, num_threads=n_threads, schedule="static"):
+        at = first_score(c, b)
+        if real is float:
+            loss_back_block_float(prob_data + at, &label[b // c.per_item * c.places + first_place(c, b)], c.classes,
+                                  c.places, width_of(c, b), has_ignore, ignore, factor, dx_data + at)
+        else:
+            loss_back_block_double(prob_data + at, &label[b // c.per_item * c.places + first_place(c, b)], c.classes,
+                                   c.places, width_of(c, b), has_ignore, ignore, factor, dx_data + at)
 
 
-cdef void loss_gradient_place(
-    const real *prob, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t label, real scale, real *dx
+cdef void accuracy_group(
+    Cut c, Py_ssize_t begin, Py_ssize_t end, const real *x, const real *label, bint has_ignore, long ignore,
+    Py_ssize_t top_k, double *hits, double *counted, double *class_hits, double *class_counts,
 ) noexcept nogil:
-    """The gradient of one place, where a label of -1 means that it does not count."""
-    cdef Py_ssize_t c
-    if label < 0:
-        for c in range(classes):
-            dx[c * stride] = 0
-    else:
-        for c in range(classes):
-            dx[c * stride] = (prob[c * stride] - (1 if c == label else 0)) * scale
-
-
-cdef bint is_hit(
-    const real *x, Py_ssize_t classes, Py_ssize_t stride, Py_ssize_t label, Py_ssize_t top_k
-) noexcept nogil:
-    """Whether fewer than top_k other classes have a score as large as that of the label, or larger."""
-    cdef Py_ssize_t c, better = 0
-    for c in range(classes):
-        better += c != label and x[c * stride] >= x[label * stride]
-    return better < top_k
+    cdef Py_ssize_t b, at
+    cdef double some_hits = 0, some_counted = 0
+    hits[0] = counted[0] = 0
+    for b in range(begin, end):
+        at = b // c.per_item * c.places + first_place(c, b)
+        if real is float:
+            accuracy_block_float(x + first_score(c, b), label + at, c.classes, c.places, width_of(c, b), has_ignore,
+                                 ignore, top_k, &some_hits, &some_counted, class_hits, class_counts)
+        else:
+            accuracy_block_double(x + first_score(c, b), label + at, c.classes, c.places, width_of(c, b), has_ignore,
+                                  ignore, top_k, &some_hits, &some_counted, class_hits, class_counts)
+        hits[0] += some_hits
+        counted[0] += some_counted
 
 
 def accuracy(
     const real[:, :, ::1] x, const real[::1] label, bint has_ignore, long ignore, Py_ssize_t top_k,
-    double[::1] out, double[::1] class_hits, double[::1] class_counts, double[::1] work, int n_threads,
+    double[::1] out, double[::1] class_hits, double[::1] class_counts, int n_threads,
 ):
-    """out = hits, number of places that count; per class too, unless None; work: one for each place."""
-    cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i
-    cdef long c
-    cdef bint hits_wanted = class_hits is not None, counts_wanted = class_counts is not None
-    cdef const real *x_data = &x[0, 0, 0] if x.shape[0] * classes * places else NULL
-    for i in prange(label.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        c = <long> label[i]
-        if not (has_ignore and c == ignore):
-            work[i] = is_hit(x_data + i // places * classes * places + i % places, classes, places, c, top_k)
-    out[0] = out[1] = 0
-    if hits_wanted:
+    """out = hits, number of places that count; per class too, unless None."""
+    cdef double[SUMS] hits, counts
+    cdef Cut c = cut(x.shape[0], x.shape[1], x.shape[2])
+    cdef Py_ssize_t share = max(ceil_div(c.blocks, SUMS), 1), groups = ceil_div(c.blocks, share), i
+    cdef const real *x_data = &x[0, 0, 0] if c.blocks * c.classes else NULL
+    cdef double *hits_data = &class_hits[0] if class_hits is not None and c.classes else NULL
+    cdef double *counts_data = &class_counts[0] if class_counts is not None and c.classes else NULL
+    if hits_data is not NULL:
         class_hits[:] = 0
-    if counts_wanted:
+    if counts_data is not NULL:
         class_counts[:] = 0
-    for i in range(label.shape[0]):
-        c = <long> label[i]
-        if has_ignore and c == ignore:
-            continue
-        out[0] += work[i]
-        out[1] += 1
-        if hits_wanted:
-            class_hits[c] += work[i]
-        if counts_wanted:
-            class_counts[c] += 1
+    for i in prange(groups, nogil=True, num_threads=n_threads, schedule="static"):
+        accuracy_group(c, i * share, min((i + 1) * share, c.blocks), x_data, &label[0], has_ignore, ignore, top_k,
+                       &hits[i], &counts[i], hits_data, counts_data)
+    add_up(hits, counts, groups, out)
+
+
+def shares(const double[::1] part, const double[::1] whole, real[::1] y):
+    """y = part / max(whole, 1)."""
+    cdef Py_ssize_t i
+    for i in range(y.shape[0]):
+        y[i] = <real> (part[i] / max(whole[i], 1.0))
 
 
 cdef inline real rank(real score) noexcept nogil:
@@ -203,18 +264,31 @@ def arg_max(
     const real[:, :, ::1] x, Py_ssize_t top_k, real[:, :, ::1] index, real[:, :, ::1] value, int n_threads
 ):
     """index, value = classes and scores of the top_k largest, unless None; of equal ones the later class."""
-    cdef Py_ssize_t classes = x.shape[1], places = x.shape[2], i, at, to
-    if x.shape[0] * classes * places == 0:
+    cdef Cut c = cut(x.shape[0], x.shape[1], x.shape[2])
+    cdef Py_ssize_t i, at, to
+    if c.blocks * c.classes == 0:
         return
     cdef const real *x_data = &x[0, 0, 0]
     cdef real *index_data = &index[0, 0, 0] if index is not None else NULL
     cdef real *value_data = &value[0, 0, 0] if value is not None else NULL
-    for i in prange(x.shape[0] * places, nogil=True, num_threads=n_threads, schedule="static"):
-        at = i // places * classes * places + i % places
-        to = i // places * top_k * places + i % places
-        arg_max_place(x_data + at, classes, places, top_k,
-                      index_data + to if index_data is not NULL else NULL,
-                      value_data + to if value_data is not NULL else NULL)
+    if top_k == 1:
+        for i in prange(c.blocks, nogil=True, num_threads=n_threads, schedule="static"):
+            to = i // c.per_item * c.places + first_place(c, i)
+            if real is float:
+                arg_max_block_float(x_data + first_score(c, i), c.classes, c.places, width_of(c, i),
+                                    index_data + to if index_data is not NULL else NULL,
+                                    value_data + to if value_data is not NULL else NULL)
+            else:
+                arg_max_block_double(x_data + first_score(c, i), c.classes, c.places, width_of(c, i),
+                                     index_data + to if index_data is not NULL else NULL,
+                                     value_data + to if value_data is not NULL else NULL)
+    else:
+        for i in prange(x.shape[0] * c.places, nogil=True, num_threads=n_threads, schedule="static"):
+            at = i // c.places * c.classes * c.places + i % c.places
+            to = i // c.places * top_k * c.places + i % c.places
+            arg_max_place(x_data + at, c.classes, c.places, top_k,
+                          index_data + to if index_data is not NULL else NULL,
+                          value_data + to if value_data is not NULL else NULL)
 
 
 include "views.pxi"

@@ -18,13 +18,14 @@ class _Loss(Kernels):
         self.target = self.backend.array((scores > 0).astype(dtype))
         self.label = self.backend.array((np.arange(n) % classes).astype(dtype))
         self.sums, self.sum = self.backend.array(np.zeros(2)), self.backend.array(np.zeros(1))
+        self.scale = self.backend.array(np.ones(1))
 
     def time_sigmoid_cross_entropy(self, *_):
         self.ops.sigmoid_cross_entropy(self.x, self.target, None, self.sums)
         self.backend.wait()
 
     def time_sigmoid_cross_entropy_backward(self, *_):
-        self.ops.sigmoid_cross_entropy_backward(self.x, self.target, None, 1.0, self.dx)
+        self.ops.sigmoid_cross_entropy_backward(self.x, self.target, None, self.scale, self.dx)
         self.backend.wait()
 
     def time_hinge_loss(self, *_):
@@ -32,7 +33,7 @@ class _Loss(Kernels):
         self.backend.wait()
 
     def time_hinge_loss_backward(self, *_):
-        self.ops.hinge_loss_backward(self.x, self.label, False, 1.0, self.dx)
+        self.ops.hinge_loss_backward(self.x, self.label, False, self.scale, self.dx)
         self.backend.wait()
 
 

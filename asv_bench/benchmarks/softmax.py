@@ -18,6 +18,7 @@ class _Softmax(Kernels):
         self.x, self.y, self.dx = (self.backend.array(values) for _ in range(3))
         self.label = self.backend.array(label)
         self.out = self.backend.array(np.zeros(2))
+        self.scale = self.backend.array(np.ones(1))
         self.ops.softmax(self.x, self.y)
 
     def time_softmax(self, *_):
@@ -29,7 +30,7 @@ class _Softmax(Kernels):
         self.backend.wait()
 
     def time_softmax_loss_backward(self, *_):
-        self.ops.softmax_loss_backward(self.y, self.label, None, 1.0, self.dx)
+        self.ops.softmax_loss_backward(self.y, self.label, None, self.scale, self.dx)
         self.backend.wait()
 
     def time_accuracy(self, *_):

@@ -69,6 +69,6 @@ class Accuracy(Layer):
         x, label = bottom[0].data.reshape(self.ncs), bottom[1].data.reshape(-1)
         with self.naming_itself():
             self.ops.accuracy(x, label, self.ignore, self.param.top_k, self.sums, self.hits, self.counts)
-        top[0].data[...] = self.sums[0] / max(self.sums[1], 1)
+        self.ops.shares(self.sums[:1], self.sums[1:], top[0].data.reshape(1))
         if self.hits is not None and self.counts is not None:
-            np.divide(self.hits, np.maximum(self.counts, 1, out=self.counts), out=top[1].data)
+            self.ops.shares(self.hits, self.counts, top[1].data)

@@ -72,20 +72,20 @@ class ContrastiveLoss(LossLayer):
         self.ops.channel_dot(d[None], d[None], self.square)
         similar = bottom[2].data.reshape(-1)
         self.ops.contrastive_loss(self.square, similar, p.margin, p.legacy_version, self.sum)
-        top[0].data[...] = self.sum[0] / (2 * max(len(d), 1))
+        self.ops.mean_loss(self.sum, 2 * max(len(d), 1), self.z, top[0].data.reshape(1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_gradient(propagate_down, 2, "marks")
         p, d, similar = self.param, self.difference, bottom[2].data.reshape(-1)
-        scale = float(top[0].diff) / max(len(d), 1)
         for blob, wanted, sign in zip(bottom[:2], propagate_down, (1, -1), strict=False):
             if wanted:
+                self.ops.loss_scale(top[0].diff.reshape(1), self.z, 2.0 * sign, self.scale)
                 self.ops.contrastive_loss_backward(
                     d,
                     self.square,
                     similar,
                     p.margin,
                     p.legacy_version,
-                    sign * scale,
+                    self.scale,
                     blob.diff.reshape(d.shape),
                 )

@@ -57,11 +57,11 @@ class EuclideanLoss(LossLayer):
         a, b = (blob.data.reshape(d.shape) for blob in bottom)
         self.ops.weighted_sum(a, 1.0, b, -1.0, d)
         self.ops.channel_dot(d, d, self.square)
-        top[0].data[...] = self.square[0] / (2 * max(self.items, 1))
+        self.ops.mean_loss(self.square, 2 * max(self.items, 1), self.z, top[0].data.reshape(1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        scale = float(top[0].diff) / max(self.items, 1)
         for blob, wanted, sign in zip(bottom, propagate_down, (1, -1), strict=True):
             if wanted:
                 dx = blob.diff.reshape(self.difference.shape)
-                self.ops.scale_copy(self.difference, sign * scale, dx)
+                self.ops.loss_scale(top[0].diff.reshape(1), self.z, 2.0 * sign, self.scale)
+                self.ops.scale_by(self.difference, self.scale, dx)

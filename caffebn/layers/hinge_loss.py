@@ -48,11 +48,13 @@ class HingeLoss(LossLayer):
         x, label = bottom[0].data.reshape(self.scores), bottom[1].data.reshape(-1)
         with self.naming_itself():
             self.ops.hinge_loss(x, label, self.squared, self.sum)
-        top[0].data[...] = self.sum[0] / max(self.scores[0], 1)
+        self.ops.mean_loss(self.sum, max(self.scores[0], 1), self.z, top[0].data.reshape(1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            scale = float(top[0].diff) / max(self.scores[0], 1)
+            self.ops.loss_scale(top[0].diff.reshape(1), self.z, 1.0, self.scale)
             x, label = bottom[0].data.reshape(self.scores), bottom[1].data.reshape(-1)
-            self.ops.hinge_loss_backward(x, label, self.squared, scale, bottom[0].diff.reshape(self.scores))
+            self.ops.hinge_loss_backward(
+                x, label, self.squared, self.scale, bottom[0].diff.reshape(self.scores)
+            )

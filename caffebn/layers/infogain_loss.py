@@ -8,7 +8,7 @@ import numpy as np
 
 from caffebn.blob import Blob
 from caffebn.layers.base import layer
-from caffebn.layers.loss import LossLayer, label_places, normalizer
+from caffebn.layers.loss import LossLayer, divisor, label_places
 from caffebn.proto import binary, blob_array
 
 __all__ = ["InfogainLoss"]
@@ -94,8 +94,9 @@ class InfogainLoss(LossLayer):
         self.ops.softmax(bottom[0].data.reshape(self.ncs), self.prob)
         with self.naming_itself():
             self.ops.infogain_loss(self.prob, label, self.ignore, self._matrix(bottom), self.sums)
-        self.z = normalizer(self.normalization, outer, inner, self.sums[1])
-        top[0].data[...] = self.sums[0] / self.z
+        self.ops.mean_loss(
+            self.sums, divisor(self.normalization, outer, inner), self.z, top[0].data.reshape(1)
+        )
         if len(top) > 1:
             self.ops.scale_copy(self.prob, 1.0, top[1].data.reshape(self.ncs))
 
@@ -103,6 +104,8 @@ class InfogainLoss(LossLayer):
         self.refuse_gradient(propagate_down, 1, "labels")
         self.refuse_gradient(propagate_down, 2, "values of the matrix")
         if propagate_down[0]:
-            scale = float(top[0].diff) / self.z
+            self.ops.loss_scale(top[0].diff.reshape(1), self.z, 1.0, self.scale)
             label, dx = bottom[1].data.reshape(-1), bottom[0].diff.reshape(self.ncs)
-            self.ops.infogain_loss_backward(self.prob, label, self.ignore, self._matrix(bottom), scale, dx)
+            self.ops.infogain_loss_backward(
+                self.prob, label, self.ignore, self._matrix(bottom), self.scale, dx
+            )

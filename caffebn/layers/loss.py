@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from math import prod
 from typing import ClassVar
 
+import numpy as np
+
 from caffebn.blob import Blob
-from caffebn.layers.base import Layer, ncs
+from caffebn.layers.base import Context, Layer, ncs
 from caffebn.proto import Message
 
-__all__ = ["LossLayer", "items", "label_places", "normalization", "normalizer"]
+__all__ = ["LossLayer", "divisor", "items", "label_places", "normalization"]
 
 
 class LossLayer(Layer):
@@ -28,6 +30,11 @@ class LossLayer(Layer):
 
     def allow_force_backward(self, bottom: int) -> bool:
         return bottom < self.n_differentiable
+
+    def __init__(self, spec: Message, context: Context):
+        super().__init__(spec, context)
+        self.z = self.scratch((1,), np.float64)  # what the loss was divided by
+        self.scale = self.scratch((1,), np.float64)  # factor of the gradients
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         a, b = (blob.shape[:1] for blob in bottom[:2])
@@ -97,16 +104,16 @@ def normalization(loss: Message, default: str) -> str:
     return default
 
 
-def normalizer(mode: str, outer: int, inner: int, valid: float) -> float:
-    """Return what a loss is divided by, never less than 1.
+def divisor(mode: str, outer: int, inner: int) -> float | None:
+    """Return what a loss is divided by, never less than 1; None when that is known only with the labels.
 
     Parameters
     ----------
     mode : str
-        FULL: all places, ``outer * inner``; VALID: the places not ignored; BATCH_SIZE: `outer`; NONE: 1.
+        FULL: all places, ``outer * inner``; VALID: the places not ignored, None; BATCH_SIZE: `outer`; NONE: 1.
     outer, inner : int
         Sizes before and behind the axis of the classes.
-    valid : float
-        Number of places that are not ignored.
     """
-    return max(1.0, {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}[mode])
+    if mode == "VALID":
+        return None
+    return max(1.0, {"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode])

@@ -44,11 +44,13 @@ class MultinomialLogisticLoss(LossLayer):
         p, label = bottom[0].data.reshape(self.probabilities), bottom[1].data.reshape(-1)
         with self.naming_itself():
             self.ops.multinomial_loss(p, label, self.sum)
-        top[0].data[...] = self.sum[0] / max(self.probabilities[0], 1)
+        self.ops.mean_loss(self.sum, max(self.probabilities[0], 1), self.z, top[0].data.reshape(1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            scale = float(top[0].diff) / max(self.probabilities[0], 1)
+            self.ops.loss_scale(top[0].diff.reshape(1), self.z, 1.0, self.scale)
             p, label = bottom[0].data.reshape(self.probabilities), bottom[1].data.reshape(-1)
-            self.ops.multinomial_loss_backward(p, label, scale, bottom[0].diff.reshape(self.probabilities))
+            self.ops.multinomial_loss_backward(
+                p, label, self.scale, bottom[0].diff.reshape(self.probabilities)
+            )

@@ -126,7 +126,7 @@ class Pooling(Layer):
             return
         self.ops.max_pool(x, y, self.index, self.kernel, self.stride, self.pad)
         if len(top) > 1:
-            top[1].data[...] = self.index
+            self.ops.places_as_numbers(self.index, top[1].data)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from caffebn.blob import Blob
 from caffebn.layers.base import layer
-from caffebn.layers.loss import LossLayer, normalization, normalizer
+from caffebn.layers.loss import LossLayer, divisor, normalization
 
 __all__ = ["SigmoidCrossEntropyLoss"]
 
@@ -63,12 +63,13 @@ class SigmoidCrossEntropyLoss(LossLayer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, target = (blob.data.reshape(-1) for blob in bottom)
         self.ops.sigmoid_cross_entropy(x, target, self.ignore, self.sums)
-        self.z = normalizer(self.normalization, self.outer, self.inner, self.sums[1])
-        top[0].data[...] = self.sums[0] / self.z
+        z = divisor(self.normalization, self.outer, self.inner)
+        self.ops.mean_loss(self.sums, z, self.z, top[0].data.reshape(1))
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_gradient(propagate_down, 1, "targets")
         if propagate_down[0]:
             x, target = (blob.data.reshape(-1) for blob in bottom)
-            scale, dx = float(top[0].diff) / self.z, bottom[0].diff.reshape(-1)
-            self.ops.sigmoid_cross_entropy_backward(x, target, self.ignore, scale, dx)
+            self.ops.loss_scale(top[0].diff.reshape(1), self.z, 1.0, self.scale)
+            dx = bottom[0].diff.reshape(-1)
+            self.ops.sigmoid_cross_entropy_backward(x, target, self.ignore, self.scale, dx)

@@ -8,7 +8,7 @@ import numpy as np
 
 from caffebn.blob import Blob
 from caffebn.layers.base import layer
-from caffebn.layers.loss import LossLayer, label_places, normalization, normalizer
+from caffebn.layers.loss import LossLayer, divisor, label_places, normalization
 
 __all__ = ["SoftmaxWithLoss"]
 
@@ -60,12 +60,13 @@ class SoftmaxWithLoss(LossLayer):
         self.ops.softmax(bottom[0].data.reshape(self.ncs), self.prob)
         with self.naming_itself():
             self.ops.softmax_loss(self.prob, bottom[1].data.reshape(-1), self.ignore, self.sums)
-        self.z = normalizer(self.normalization, outer, inner, self.sums[1])
-        top[0].data[...] = self.sums[0] / self.z
+        self.ops.mean_loss(
+            self.sums, divisor(self.normalization, outer, inner), self.z, top[0].data.reshape(1)
+        )
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_label_gradient(propagate_down)
         if propagate_down[0]:
-            scale = float(top[0].diff) / self.z
+            self.ops.loss_scale(top[0].diff.reshape(1), self.z, 1.0, self.scale)
             label, dx = bottom[1].data.reshape(-1), bottom[0].diff.reshape(self.ncs)
-            self.ops.softmax_loss_backward(self.prob, label, self.ignore, scale, dx)
+            self.ops.softmax_loss_backward(self.prob, label, self.ignore, self.scale, dx)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caffebn.errors import ArgumentError, NetError
-from caffebn.layers.loss import normalizer
+from caffebn.layers.loss import divisor
 from tests.layers.nets import check_layer, make, outcome, refusal, values
 
 LOSS = 'layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "x" bottom: "label" top: "loss" {} }}'
@@ -166,7 +166,7 @@ def test_a_gradient_of_labels_is_refused():
         net.backward()
 
 
-@pytest.mark.parametrize(("mode", "z"), [("FULL", 6), ("VALID", 5), ("BATCH_SIZE", 2), ("NONE", 1)])
-def test_normalizer(mode, z):
-    assert normalizer(mode, 2, 3, 5.0) == z
-    assert normalizer(mode, 0, 0, 0.0) == 1
+@pytest.mark.parametrize(("mode", "z"), [("FULL", 6), ("VALID", None), ("BATCH_SIZE", 2), ("NONE", 1)])
+def test_divisor(mode, z):
+    assert divisor(mode, 2, 3) == z
+    assert divisor(mode, 0, 0) == (1 if z else None)

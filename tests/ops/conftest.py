@@ -265,6 +265,7 @@ def elementwise_calls(m: Make, *shape: int) -> dict[str, Callable[[], Call]]:
             "scale": 1 / 0.7,
             "y": m.out(*shape),
         },
+        "scale_by": lambda: {"x": m.tensor(*shape), "scale": np.array([0.3]), "y": m.out(*shape)},
         "scale_copy": lambda: {"x": m.tensor(*shape), "alpha": 0.3, "y": m.out(*shape)},
         "axpy": lambda: {"x": m.tensor(*shape), "alpha": 0.3, "y": m.tensor(*shape)},
         "weighted_sum": lambda: {
@@ -316,6 +317,10 @@ def pool_calls(m: Make, N: int, C: int, H: int, W: int) -> dict[str, Callable[[]
             "index": m.out(N, C, rows, columns, dtype=INDEX),
             **window,
         },
+        "places_as_numbers": lambda: {
+            "index": m.integers(H * W, N, C, rows, columns, dtype=INDEX),
+            "y": m.out(N, C, rows, columns),
+        },
         "max_pool_backward": lambda: {
             "dy": m.tensor(N, C, rows, columns),
             "index": m.integers(H * W, N, C, rows, columns, dtype=INDEX),
@@ -365,7 +370,7 @@ def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
             "prob": m.positive(N, C, S),
             "label": m.integers(C, N * S),
             "ignore": 1,
-            "scale": 0.3,
+            "scale": np.array([0.3]),
             "dx": m.out(N, C, S),
         },
         "accuracy": lambda: {
@@ -376,6 +381,11 @@ def softmax_calls(m: Make, N: int, C: int, S: int) -> dict[str, Callable[[], Cal
             "out": m.out(2, dtype=DOUBLE),
             "class_hits": m.out(C, dtype=DOUBLE),
             "class_counts": m.out(C, dtype=DOUBLE),
+        },
+        "shares": lambda: {
+            "part": m.positive(C, dtype=DOUBLE),
+            "whole": m.integers(5, C, dtype=DOUBLE),
+            "y": m.out(C),
         },
         "arg_max": lambda: {"x": m.integers(9, N, C, S), "index": m.out(N, 2, S), "value": m.out(N, 2, S)},
     }
@@ -413,18 +423,30 @@ def loss_calls(m: Make, N: int, C: int) -> dict[str, Callable[[], Call]]:
         }
 
     return {
+        "mean_loss": lambda: {
+            "sums": m.positive(2, dtype=DOUBLE),
+            "divisor": None,
+            "z": m.out(1, dtype=DOUBLE),
+            "loss": m.out(1),
+        },
+        "loss_scale": lambda: {
+            "weight": m.tensor(1),
+            "z": m.positive(1, dtype=DOUBLE),
+            "factor": -2.0,
+            "scale": m.out(1, dtype=DOUBLE),
+        },
         "sigmoid_cross_entropy": lambda: targets(out=m.out(2, dtype=DOUBLE)),
-        "sigmoid_cross_entropy_backward": lambda: targets(scale=0.3, dx=m.out(N, C)),
+        "sigmoid_cross_entropy_backward": lambda: targets(scale=np.array([0.3]), dx=m.out(N, C)),
         "infogain_loss": lambda: places(out=m.out(2, dtype=DOUBLE)),
-        "infogain_loss_backward": lambda: places(scale=0.3, dx=m.out(N, C, 3)),
+        "infogain_loss_backward": lambda: places(scale=np.array([0.3]), dx=m.out(N, C, 3)),
         "multinomial_loss": lambda: probabilities(out=m.out(1, dtype=DOUBLE)),
-        "multinomial_loss_backward": lambda: probabilities(scale=0.3, dx=m.out(N, C)),
+        "multinomial_loss_backward": lambda: probabilities(scale=np.array([0.3]), dx=m.out(N, C)),
         "hinge_loss": lambda: scores(squared=True, out=m.out(1, dtype=DOUBLE)),
-        "hinge_loss_backward": lambda: scores(squared=False, scale=0.3, dx=m.out(N, C)),
+        "hinge_loss_backward": lambda: scores(squared=False, scale=np.array([0.3]), dx=m.out(N, C)),
         "contrastive_loss": lambda: pairs(out=m.out(1, dtype=DOUBLE)),
         "contrastive_loss_backward": lambda: {
             "difference": m.tensor(N, C),
-            **pairs(scale=0.3, dx=m.out(N, C)),
+            **pairs(scale=np.array([0.3]), dx=m.out(N, C)),
         },
     }
 
@@ -545,6 +567,7 @@ OUTPUTS = {
     "tanh": ["y"],
     "tanh_backward": ["dx"],
     "dropout": ["y"],
+    "scale_by": ["y"],
     "scale_copy": ["y"],
     "axpy": ["y"],
     "weighted_sum": ["y"],
@@ -556,6 +579,7 @@ OUTPUTS = {
     "fill": ["x"],
     "max_pool": ["y", "index"],
     "max_pool_backward": ["dx"],
+    "places_as_numbers": ["y"],
     "ave_pool": ["y"],
     "ave_pool_backward": ["dx"],
     "lrn_across": ["scale", "y"],
@@ -568,6 +592,9 @@ OUTPUTS = {
     "softmax_loss_backward": ["dx"],
     "accuracy": ["out", "class_hits", "class_counts"],
     "arg_max": ["index", "value"],
+    "shares": ["y"],
+    "mean_loss": ["z", "loss"],
+    "loss_scale": ["scale"],
     "sigmoid_cross_entropy": ["out"],
     "sigmoid_cross_entropy_backward": ["dx"],
     "infogain_loss": ["out"],
@@ -604,9 +631,9 @@ LARGE = {
     "batch_norm": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (40, 300, 2), (130, 2, 3)],
     "channel": [(2, 15, 4200), (300, 37, 1), (3, 40, 49), (40, 300, 2), (130, 2, 3)],
     "elementwise": [(3, 1001)],
-    "pool": [(2, 3, 13, 19)],
+    "pool": [(2, 3, 13, 19), (30, 3, 5, 7), (1, 2, 40, 130)],
     "lrn": [(2, 7, 9, 70)],
-    "softmax": [(3, 6, 50)],
+    "softmax": [(3, 6, 50), (2, 5, 700), (40, 300, 1), (30, 3, 3)],
     "loss": [(700, 9)],
     "copy": [(3, 20000)],
     "update": [(40001,)],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,6 +147,97 @@ def test_exp_and_log(ops, dtype):
     np.testing.assert_array_equal(filled(ops.log, beyond, like=beyond, **numbers), [np.nan, -np.inf])
 
 
+def spread(dtype, low, high, seed=0):
+    """Numbers of all sizes between two, denormal ones among them, and evenly spread ones."""
+    rng, info = np.random.default_rng(seed), np.finfo(dtype)
+    even = rng.uniform(max(low, info.min / 4), min(high, info.max / 4), 30000)
+    smallest = math.log10(info.smallest_subnormal)
+    sizes = 10 ** rng.uniform(smallest, math.log10(max(-low, high)), 30000)
+    values = np.concatenate([even, sizes, -sizes, 1 + 1e-3 * rng.standard_normal(3000)]).astype(dtype)
+    return values[(values >= low) & (values <= high)]
+
+
+MOST = {"float32": 88.7, "float64": 709.7}
+LEAST = {"float32": -103.9, "float64": -745.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "exact", "low", "high", "ulps"),
+    [
+        ("exp", {"inner": 1, "outer": 1}, np.exp, LEAST, MOST, 1.0),
+        ("log", {"scale": 1, "shift": 0, "factor": 1}, np.log, 0, math.inf, 1.0),
+        ("tanh", {}, np.tanh, -40, 40, 2.6),
+        ("elu", {"alpha": 1}, lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))), -60, 1, 1.2),
+        ("bnll", {}, lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), -80, 80, 2.4),
+        (
+            "power",
+            {"power": 1.7, "scale": 1, "shift": 0},
+            lambda x: np.abs(x) ** x.dtype.type(1.7),
+            0,
+            1e20,
+            1.0,
+        ),
+        ("power", {"power": -3, "scale": 1, "shift": 0}, lambda x: x**-3, -1e9, 1e9, 1.0),
+    ],
+)
+def test_errors_in_units_in_the_last_place(dtype, name, numbers, exact, low, high, ulps):
+    low, high = (v[dtype.name] if isinstance(v, dict) else v for v in (low, high))
+    x = spread(dtype, low, min(high, float(np.finfo(dtype).max)))
+    wide = x.astype(np.float64 if dtype == np.float32 else np.longdouble)
+    if name == "power":
+        numbers = {**numbers, "power": float(dtype.type(numbers["power"]))}
+        wide, x = wide[np.abs(x) > 1e-9], x[np.abs(x) > 1e-9]
+        power = numbers["power"]
+        exact = (lambda x: np.abs(x) ** power) if power > 0 else (lambda x: x**power)
+    with np.errstate(all="ignore"):
+        expected = exact(wide)
+        unit = np.spacing(np.abs(expected.astype(dtype)))
+    found = filled(getattr(CPU, name), x, like=x, **numbers)
+    error = np.abs(found - expected) / unit
+    assert len(x) > 20000 and np.isfinite(error).all()
+    assert error.max() <= ulps, (error.max(), x[error.argmax()])
+
+
+def test_special_values(ops, dtype):
+    info = np.finfo(dtype)
+    x = np.array(
+        [0, -0.0, np.inf, -np.inf, np.nan, info.smallest_subnormal, -info.smallest_subnormal, info.tiny, info.max,
+         info.min, 1, -1], dtype
+    )  # fmt: skip
+    maps = [
+        ("exp", {"inner": 1, "outer": 1}, np.exp),
+        ("log", {"scale": 1, "shift": 0, "factor": 1}, np.log),
+        ("tanh", {}, np.tanh),
+        ("elu", {"alpha": 1}, lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))),
+        ("bnll", {}, lambda x: np.logaddexp(x, 0)),
+        *[
+            ("power", {"power": p, "scale": 1, "shift": -0.0}, lambda x, p=p: np.power(x, p))
+            for p in (0, 3, -1, 4, -2, 0.75, -1.5, math.inf, -math.inf)
+        ],
+    ]
+    for op, numbers, exact in maps:
+        with np.errstate(all="ignore"):
+            expected = exact(x.astype(np.float64)).astype(dtype)
+        found = filled(getattr(ops, op), x, like=x, **numbers)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=f"{op} {numbers}")
+        if op in ("tanh", "power"):
+            signs = np.signbit(found) == np.signbit(expected)
+            assert (signs | np.isnan(found)).all(), (op, numbers)
+
+
+def test_maps_in_place_are_vectorised_too(dtype):
+    """The same bits, wherever an array begins and however long it is: vectors and what is left over agree."""
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal(200).astype(dtype)
+    for op, numbers in (("sigmoid", {}), ("swish", {"beta": 1.5}), ("exp", {"inner": 2, "outer": 1})):
+        y = filled(getattr(CPU, op), values, like=values, **numbers)
+        for start, end in ((0, 200), (1, 18), (3, 150), (7, 8)):
+            part = values.copy()
+            getattr(CPU, op)(part[start:end], part[start:end], **numbers)
+            assert part[start:end].tobytes() == y[start:end].tobytes()
+            assert (part[:start] == values[:start]).all() and (part[end:] == values[end:]).all()
+
+
 def test_absolute_sign_and_threshold(ops, dtype):
     x = np.array([-2, -0.0, 0, 0.5, np.inf, np.nan], dtype)
     np.testing.assert_array_equal(filled(ops.absolute, x, like=x), [2, 0, 0, 0.5, np.inf, np.nan])
@@ -203,6 +296,18 @@ def test_sum_with_weights_of_1_is_the_plain_sum(ops, dtype):
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(1000).astype(dtype) for _ in range(2))
     np.testing.assert_array_equal(filled(ops.weighted_sum, a, 1, b, 1, like=a), a + b)
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, -0.3])
+def test_rectified_sum_has_the_bits_of_the_two_steps(ops, dtype, slope):
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(1003).astype(dtype) for _ in range(2))
+    a[:6], b[:6] = [np.nan, -np.inf, np.inf, 0, -0.0, -1], [0, 0, 0, -0.0, -0.0, 1]
+    steps = filled(ops.weighted_sum, a, 0.7, b, 1.3, like=a)
+    ops.relu(steps, steps, slope)
+    assert filled(ops.weighted_sum, a, 0.7, b, 1.3, like=a, slope=slope).tobytes() == steps.tobytes()
+    ops.weighted_sum(a, 0.7, b, 1.3, a, slope)
+    assert a.tobytes() == steps.tobytes(), "in place"
 
 
 def test_numbers_are_rounded_to_the_dtype_first(ops):

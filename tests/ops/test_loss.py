@@ -22,8 +22,9 @@ def total(function, *arguments, size=1):
 
 
 def gradient(function, like, *arguments):
+    """What a backward op fills in; the last of the arguments is the scale, a number."""
     dx = np.full_like(like, np.nan)
-    function(*arguments, dx)
+    function(*arguments[:-1], np.array(arguments[-1:], np.float64), dx)
     return dx
 
 
@@ -204,11 +205,11 @@ def test_a_label_that_is_no_class(ops, dtype, bad, said):
     places, matrix = x[:, :, None], np.eye(3, dtype=dtype)
     calls = {
         "infogain_loss": (places, label, None, matrix, np.empty(2)),
-        "infogain_loss_backward": (places, label, None, matrix, 1.0, np.empty_like(places)),
+        "infogain_loss_backward": (places, label, None, matrix, np.ones(1), np.empty_like(places)),
         "multinomial_loss": (x, label, np.empty(1)),
-        "multinomial_loss_backward": (x, label, 1.0, np.empty_like(x)),
+        "multinomial_loss_backward": (x, label, np.ones(1), np.empty_like(x)),
         "hinge_loss": (x, label, False, np.empty(1)),
-        "hinge_loss_backward": (x, label, False, 1.0, np.empty_like(x)),
+        "hinge_loss_backward": (x, label, False, np.ones(1), np.empty_like(x)),
     }
     for op, arguments in calls.items():
         with pytest.raises(ArgumentError) as e:

@@ -110,6 +110,75 @@ def test_gradient_of_an_average(ops, dtype):
     np.testing.assert_array_equal(dx, image(dtype, [3, 3, 8]))
 
 
+# (planes, image, windows, kernel, stride, pad): cut in blocks both ways, many planes in one block, kernels of every
+# code path, windows that are runs of memory, windows too large for a block, far outside, a plane wider than a block
+GEOMETRIES = [
+    ((1, 2), (70, 90), (35, 45), (3, 3), (2, 2), (0, 0)),
+    ((1, 2), (70, 90), (70, 90), (3, 3), (1, 1), (1, 1)),
+    ((1, 2), (90, 70), (45, 35), (2, 2), (2, 2), (0, 0)),
+    ((3, 50), (7, 7), (7, 7), (3, 3), (1, 1), (1, 1)),
+    ((3, 50), (7, 7), (4, 4), (3, 3), (2, 2), (1, 1)),
+    ((3, 50), (7, 7), (1, 1), (7, 7), (1, 1), (0, 0)),
+    ((2, 9), (9, 5), (4, 1), (3, 5), (2, 1), (0, 0)),
+    ((2, 9), (9, 5), (11, 1), (3, 9), (1, 7), (2, 2)),
+    ((2, 20), (14, 14), (4, 4), (5, 5), (3, 3), (0, 0)),
+    ((2, 20), (14, 14), (5, 4), (4, 1), (3, 4), (1, 0)),
+    ((1, 3), (80, 80), (3, 4), (50, 60), (10, 9), (5, 7)),
+    ((1, 1), (3, 5000), (2, 2500), (2, 2), (1, 2), (0, 0)),
+    ((1, 1), (3, 5000), (3, 4999), (1, 2), (1, 1), (0, 0)),
+    ((1, 1), (300, 4), (100, 3), (1, 2), (3, 1), (0, 0)),
+    ((1, 2), (6, 6), (5, 5), (2, 2), (40, 300), (0, 0)),
+]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_geometries_of_every_code_path(dtype, geometry):
+    planes, size, windows, *window = geometry
+    rng = np.random.default_rng(5)
+    x = rng.integers(-9, 9, (*planes, *size)).astype(dtype)
+    x[rng.random(x.shape) < 0.05] = -np.inf
+    y, index = max_pool(CPU, x, *windows, *window)
+    expected = max_pool(REFERENCE, x, *windows, *window)
+    np.testing.assert_array_equal(y, expected[0])
+    np.testing.assert_array_equal(index, expected[1])
+    values = np.full_like(y, np.nan)
+    CPU.max_pool(x, values, None, *window)
+    np.testing.assert_array_equal(values, y, err_msg="without places")
+    x = rng.standard_normal(x.shape).astype(dtype)
+    y, expected = ave_pool(CPU, x, *windows, *window), ave_pool(REFERENCE, x, *windows, *window)
+    tolerance = 1e-6 if dtype == np.float32 else 1e-14
+    np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+    dy, found, expected = rng.standard_normal(y.shape).astype(dtype), np.empty_like(x), np.empty_like(x)
+    CPU.ave_pool_backward(dy, found, *window)
+    REFERENCE.ave_pool_backward(dy, expected, *window)
+    np.testing.assert_allclose(found, expected, rtol=20 * tolerance, atol=20 * tolerance)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_nothing_else_is_written(dtype, geometry):
+    """Rows are copied in chunks that reach over their ends, never over that of the array."""
+    planes, size, windows, *window = geometry
+    image, output, room = (*planes, *size), (*planes, *windows), 100
+    memory = np.full(max(np.prod(image), np.prod(output)) + room, 7, dtype)
+    rest = np.full(len(memory), 7, np.int32)
+    x, n = np.ones(image, dtype), int(np.prod(output))
+    out, index = memory[:n].reshape(output), rest[:n].reshape(output)
+    CPU.max_pool(x, out, index, *window)
+    assert (rest[n:] == 7).all() and (memory[n:] == 7).all()
+    CPU.ave_pool(x, out, *window)
+    assert (memory[n:] == 7).all()
+    memory[:] = 7
+    CPU.ave_pool_backward(np.ones(output, dtype), memory[: x.size].reshape(image), *window)
+    assert (memory[x.size :] == 7).all()
+
+
+def test_places_may_be_left_out(ops, dtype):
+    x = image(dtype, [1, 2, 3], [6, 5, 4], [7, 9, 8])
+    y = np.empty((1, 1, 2, 2), dtype)
+    ops.max_pool(x, y, None, (2, 2), (1, 1), (0, 0))
+    np.testing.assert_array_equal(y, image(dtype, [6, 5], [9, 9]))
+
+
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 40))
 pairs = st.tuples(st.integers(1, 5), st.integers(1, 5))
 

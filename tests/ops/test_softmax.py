@@ -23,7 +23,7 @@ def loss(ops, prob, label, ignore=None):
 
 def loss_gradient(ops, prob, label, ignore=None, scale=1.0):
     dx = np.full_like(prob, np.nan)
-    ops.softmax_loss_backward(prob, np.asarray(label, prob.dtype), ignore, scale, dx)
+    ops.softmax_loss_backward(prob, np.asarray(label, prob.dtype), ignore, np.array([scale], np.float64), dx)
     return dx
 
 

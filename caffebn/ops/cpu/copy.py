@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NoReturn
+
 import numpy as np
 
 from caffebn.errors import ArgumentError
@@ -66,9 +69,11 @@ def row_indices(x: np.ndarray, limit: int, index: np.ndarray) -> None:
     """Cut numbers to indices of rows; see the reference op."""
     check_tensor("row_indices", x, "x", 1)
     check("row_indices", index, "index", x.shape, INDEX, writable=True)
-    place = _row_indices[x.itemsize](x, limit, index)
-    if place >= 0:
-        raise bad_index("row_indices", x[place], place, limit)
+    _row_indices[x.itemsize](x, limit, index, partial(_refuse, x, limit))
+
+
+def _refuse(x: np.ndarray, limit: int, place: int) -> NoReturn:
+    raise bad_index("row_indices", x[place], place, limit)
 
 
 def gather_rows(src: np.ndarray, index: np.ndarray, dst: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from caffebn.ops import threads
-from caffebn.ops.cpu.checks import BYTE, INDEX, by_dtype, check, check_tensor
+from caffebn.ops.cpu.checks import BYTE, DOUBLE, INDEX, by_dtype, check, check_tensor
 from caffebn.ops.level import kernels
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "product_gradient",
     "relu",
     "relu_backward",
+    "scale_by",
     "scale_copy",
     "select_gradient",
     "sigmoid",
@@ -67,6 +68,7 @@ _power_backward = by_dtype(_kernel.power_backward)
 _product_gradient = by_dtype(_kernel.product_gradient)
 _relu = by_dtype(_kernel.relu)
 _relu_backward = by_dtype(_kernel.relu_backward)
+_scale_by = by_dtype(_kernel.scale_by)
 _scale_copy = by_dtype(_kernel.scale_copy)
 _select_gradient = by_dtype(_kernel.select_gradient)
 _sigmoid = by_dtype(_kernel.sigmoid)
@@ -79,8 +81,8 @@ _tanh_backward = by_dtype(_kernel.tanh_backward)
 _threshold = by_dtype(_kernel.threshold)
 _weighted_sum = by_dtype(_kernel.weighted_sum)
 
-# A call of the maths library takes about as long as reading so many elements
-_TRANSCENDENTAL = 16
+# An exponential or a logarithm takes about as long as reading so many elements
+_TRANSCENDENTAL = 4
 
 
 def relu(x: np.ndarray, y: np.ndarray, slope: float) -> None:
@@ -227,6 +229,14 @@ def scale_copy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     _scale_copy[x.itemsize](_flat(x), alpha, _flat(y), threads.for_work(x.size))
 
 
+def scale_by(x: np.ndarray, scale: np.ndarray, y: np.ndarray) -> None:
+    """Copy, scaled by a number that a kernel has written; see the reference op."""
+    check_tensor("scale_by", x, "x")
+    check("scale_by", scale, "scale", (1,), DOUBLE)
+    check("scale_by", y, "y", x.shape, x.dtype, writable=True)
+    _scale_by[x.itemsize](_flat(x), scale, _flat(y), threads.for_work(x.size))
+
+
 def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     """Add a multiple; see the reference op."""
     check_tensor("axpy", x, "x")
@@ -234,12 +244,16 @@ def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     _axpy[x.itemsize](_flat(x), alpha, _flat(y), threads.for_work(x.size))
 
 
-def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray) -> None:
+def weighted_sum(
+    a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray, slope: float | None = None
+) -> None:
     """Sum two, weighted; see the reference op."""
     check_tensor("weighted_sum", a, "a")
     check("weighted_sum", b, "b", a.shape, a.dtype)
     check("weighted_sum", y, "y", a.shape, a.dtype, writable=True)
-    _weighted_sum[a.itemsize](_flat(a), alpha, _flat(b), beta, _flat(y), threads.for_work(a.size))
+    _weighted_sum[a.itemsize](
+        _flat(a), alpha, _flat(b), beta, _flat(y), slope is not None, slope or 0.0, threads.for_work(a.size)
+    )
 
 
 def multiply(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NoReturn
+
 import numpy as np
 
 from caffebn.ops.cpu.checks import by_dtype, check
@@ -10,11 +13,13 @@ from caffebn.ops.level import kernels
 
 __all__ = ["check_labels"]
 
-_first_bad_label = by_dtype(kernels("softmax").first_bad_label)
+_check_labels = by_dtype(kernels("softmax").check_labels)
 
 
 def check_labels(op: str, x: np.ndarray, label: np.ndarray, ignore: int | None) -> tuple[bool, int]:
     """Check that every label is a class or the ignored one.
+
+    The check of the values is a kernel that raises by itself, through `refuse`, so that it can be run again alone.
 
     Parameters
     ----------
@@ -39,7 +44,9 @@ def check_labels(op: str, x: np.ndarray, label: np.ndarray, ignore: int | None) 
     check(op, label, "label", (x.shape[0] * x.shape[2],), x.dtype)
     has_ignore, ignored = ignore is not None, ignore or 0
     classes = x.shape[1]
-    place = _first_bad_label[x.itemsize](label, classes, has_ignore, ignored)
-    if place >= 0:
-        raise bad_label(op, label[place], place, classes)
+    _check_labels[x.itemsize](label, classes, has_ignore, ignored, partial(_refuse, op, label, classes))
     return has_ignore, ignored
+
+
+def _refuse(op: str, label: np.ndarray, classes: int, place: int) -> NoReturn:
+    raise bad_label(op, label[place], place, classes)

@@ -9,11 +9,12 @@ from caffebn.ops import threads
 from caffebn.ops.cpu.checks import INDEX, by_dtype, check, check_tensor
 from caffebn.ops.level import kernels
 
-__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward"]
+__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward", "places_as_numbers"]
 
 _kernel = kernels("pool")
 _max_pool = by_dtype(_kernel.max_pool)
 _max_pool_backward = by_dtype(_kernel.max_pool_backward)
+_places_as_numbers = by_dtype(_kernel.places_as_numbers)
 _ave_pool = by_dtype(_kernel.ave_pool)
 _ave_pool_backward = by_dtype(_kernel.ave_pool_backward)
 
@@ -21,7 +22,7 @@ _ave_pool_backward = by_dtype(_kernel.ave_pool_backward)
 def max_pool(
     x: np.ndarray,
     y: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray | None,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pad: tuple[int, int],
@@ -29,9 +30,17 @@ def max_pool(
     """Take the maximum of each window; see the reference op."""
     check_tensor("max_pool", x, "x", 4)
     _check_output("max_pool", y, "y", x, writable=True)
-    check("max_pool", index, "index", y.shape, INDEX, writable=True)
+    if index is not None:
+        check("max_pool", index, "index", y.shape, INDEX, writable=True)
     window = _window("max_pool", kernel, stride, pad)
     _max_pool[x.itemsize](x, y, index, *window, threads.for_work(x.size))
+
+
+def places_as_numbers(index: np.ndarray, y: np.ndarray) -> None:
+    """Write places as tensors hold them; see the reference op."""
+    check_tensor("places_as_numbers", y, "y", writable=True)
+    check("places_as_numbers", index, "index", y.shape, INDEX)
+    _places_as_numbers[y.itemsize](index.reshape(-1), y.reshape(-1), threads.for_work(y.size))
 
 
 def max_pool_backward(dy: np.ndarray, index: np.ndarray, dx: np.ndarray) -> None:

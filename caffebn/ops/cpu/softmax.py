@@ -8,10 +8,17 @@ from caffebn.errors import ArgumentError
 from caffebn.ops import threads
 from caffebn.ops.cpu.checks import DOUBLE, by_dtype, check, check_tensor
 from caffebn.ops.cpu.labels import check_labels
-from caffebn.ops.cpu.scratch import scratch
 from caffebn.ops.level import kernels
 
-__all__ = ["accuracy", "arg_max", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
+__all__ = [
+    "accuracy",
+    "arg_max",
+    "shares",
+    "softmax",
+    "softmax_backward",
+    "softmax_loss",
+    "softmax_loss_backward",
+]
 
 _kernel = kernels("softmax")
 _softmax = by_dtype(_kernel.softmax)
@@ -20,9 +27,10 @@ _softmax_loss = by_dtype(_kernel.softmax_loss)
 _softmax_loss_backward = by_dtype(_kernel.softmax_loss_backward)
 _accuracy = by_dtype(_kernel.accuracy)
 _arg_max = by_dtype(_kernel.arg_max)
+_shares = by_dtype(_kernel.shares)
 
 # An exponential takes about as long as reading so many elements
-_TRANSCENDENTAL = 16
+_TRANSCENDENTAL = 4
 
 
 def softmax(x: np.ndarray, y: np.ndarray) -> None:
@@ -45,16 +53,16 @@ def softmax_loss(prob: np.ndarray, label: np.ndarray, ignore: int | None, out: n
     check_tensor("softmax_loss", prob, "prob", 3)
     check("softmax_loss", out, "out", (2,), DOUBLE, writable=True)
     has_ignore, ignored = check_labels("softmax_loss", prob, label, ignore)
-    work = scratch(label.size, DOUBLE)
     n_threads = threads.for_work(label.size * _TRANSCENDENTAL)
-    _softmax_loss[prob.itemsize](prob, label, has_ignore, ignored, out, work, n_threads)
+    _softmax_loss[prob.itemsize](prob, label, has_ignore, ignored, out, n_threads)
 
 
 def softmax_loss_backward(
-    prob: np.ndarray, label: np.ndarray, ignore: int | None, scale: float, dx: np.ndarray
+    prob: np.ndarray, label: np.ndarray, ignore: int | None, scale: np.ndarray, dx: np.ndarray
 ) -> None:
     """Compute the gradient of the loss by the scores; see the reference op."""
     check_tensor("softmax_loss_backward", prob, "prob", 3)
+    check("softmax_loss_backward", scale, "scale", (1,), DOUBLE)
     check("softmax_loss_backward", dx, "dx", prob.shape, prob.dtype, writable=True)
     has_ignore, ignored = check_labels("softmax_loss_backward", prob, label, ignore)
     n_threads = threads.for_work(prob.size)
@@ -80,11 +88,16 @@ def accuracy(
     if top_k < 1:
         raise ArgumentError(f"accuracy: top_k must be 1 or more; found {top_k}")
     has_ignore, ignored = check_labels("accuracy", x, label, ignore)
-    work = scratch(label.size, DOUBLE)
     n_threads = threads.for_work(x.size)
-    _accuracy[x.itemsize](
-        x, label, has_ignore, ignored, top_k, out, class_hits, class_counts, work, n_threads
-    )
+    _accuracy[x.itemsize](x, label, has_ignore, ignored, top_k, out, class_hits, class_counts, n_threads)
+
+
+def shares(part: np.ndarray, whole: np.ndarray, y: np.ndarray) -> None:
+    """Divide numbers of places; see the reference op."""
+    check_tensor("shares", y, "y", 1, writable=True)
+    check("shares", part, "part", y.shape, DOUBLE)
+    check("shares", whole, "whole", y.shape, DOUBLE)
+    _shares[y.itemsize](part, whole, y)
 
 
 def arg_max(x: np.ndarray, index: np.ndarray | None, value: np.ndarray | None) -> None:

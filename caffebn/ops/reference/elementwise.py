@@ -30,6 +30,7 @@ __all__ = [
     "product_gradient",
     "relu",
     "relu_backward",
+    "scale_by",
     "scale_copy",
     "select_gradient",
     "sigmoid",
@@ -395,6 +396,20 @@ def scale_copy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     y[...] = x.dtype.type(alpha) * x
 
 
+def scale_by(x: np.ndarray, scale: np.ndarray, y: np.ndarray) -> None:
+    """Copy, scaled by a number that another op has written, ``y = scale[0] * x``.
+
+    Parameters
+    ----------
+    x : ndarray
+    scale : ndarray, shape (1,), float64
+        Rounded to the dtype of x first.
+    y : ndarray, shape of x
+        Filled; may be `x`.
+    """
+    y[...] = x.dtype.type(scale[0]) * x
+
+
 def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     """Add a multiple, ``y = y + alpha * x``.
 
@@ -408,7 +423,9 @@ def axpy(x: np.ndarray, alpha: float, y: np.ndarray) -> None:
     y += x.dtype.type(alpha) * x
 
 
-def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray) -> None:
+def weighted_sum(
+    a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.ndarray, slope: float | None = None
+) -> None:
     """Weighted sum of two, ``y = alpha * a + beta * b``; with weights of 1, the plain sum.
 
     Parameters
@@ -419,8 +436,12 @@ def weighted_sum(a: np.ndarray, alpha: float, b: np.ndarray, beta: float, y: np.
     beta : float
     y : ndarray, shape of a
         Filled; may be `a` or `b`.
+    slope : float, optional
+        Rectify the sum as `relu` does, with that slope on the negative side.
     """
     y[...] = a.dtype.type(alpha) * a + a.dtype.type(beta) * b
+    if slope is not None:
+        relu(y, y, slope)
 
 
 def multiply(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> None:

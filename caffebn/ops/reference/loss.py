@@ -1,8 +1,8 @@
 """Losses beside that of the softmax.
 
-A forward op fills a float64 array with the sum over all places, not yet divided by anything; a backward op gets
-as `scale` the loss weight divided by what the loss is divided by.  Labels are in the dtype of the scores, as
-everything in Caffe is, and are cut to integers.
+A forward op fills a float64 array with the sum over all places, not yet divided by anything, which `mean_loss` does; a
+backward op gets from `loss_scale`, as `scale`, the loss weight divided by what the loss is divided by.  Labels are in
+the dtype of the scores, as everything in Caffe is, and are cut to integers.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ __all__ = [
     "hinge_loss_backward",
     "infogain_loss",
     "infogain_loss_backward",
+    "loss_scale",
+    "mean_loss",
     "multinomial_loss",
     "multinomial_loss_backward",
     "sigmoid_cross_entropy",
@@ -29,6 +31,40 @@ FLOOR = 1e-20
 
 # Caffe's guard in the gradient of a distance of 0
 NEAR = 1e-4
+
+
+def mean_loss(sums: np.ndarray, divisor: float | None, z: np.ndarray, loss: np.ndarray) -> None:
+    """The loss that a layer shows, ``loss = sums[0] / z``.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (1,) or (2,), float64
+        What one of the losses filled: the sum, and perhaps the number of places that count.
+    divisor : float or None
+        What to divide by, not 0; None stands for the number of places that count, but at least 1.
+    z : ndarray, shape (1,), float64
+        Filled with the divisor.
+    loss : ndarray, shape (1,)
+        Filled.
+    """
+    z[0] = divisor or max(sums[1], 1)
+    loss[...] = sums[0] / z[0]
+
+
+def loss_scale(weight: np.ndarray, z: np.ndarray, factor: float, scale: np.ndarray) -> None:
+    """Factor of the gradients of a loss, ``scale = factor * weight / z``.
+
+    Parameters
+    ----------
+    weight : ndarray, shape (1,)
+        Weight of the loss, which is the gradient of the top.
+    z : ndarray, shape (1,), float64
+        From `mean_loss`.
+    factor : float
+    scale : ndarray, shape (1,), float64
+        Filled.
+    """
+    scale[0] = factor * float(weight[0]) / z[0]
 
 
 def sigmoid_cross_entropy(x: np.ndarray, target: np.ndarray, ignore: int | None, out: np.ndarray) -> None:
@@ -50,7 +86,7 @@ def sigmoid_cross_entropy(x: np.ndarray, target: np.ndarray, ignore: int | None,
 
 
 def sigmoid_cross_entropy_backward(
-    x: np.ndarray, target: np.ndarray, ignore: int | None, scale: float, dx: np.ndarray
+    x: np.ndarray, target: np.ndarray, ignore: int | None, scale: np.ndarray, dx: np.ndarray
 ) -> None:
     """Gradient of `sigmoid_cross_entropy`: ``dx = (sigmoid(x) - target) * scale``, 0 at ignored places.
 
@@ -58,12 +94,12 @@ def sigmoid_cross_entropy_backward(
     ----------
     x, target : ndarray
     ignore : int or None
-    scale : float
+    scale : ndarray, shape (1,), float64
     dx : ndarray, shape of x
         Filled; may be `x`.
     """
     p = 0.5 * np.tanh(0.5 * x) + 0.5
-    dx[...] = np.where(_counted(target, ignore), (p - target) * x.dtype.type(scale), 0)
+    dx[...] = np.where(_counted(target, ignore), (p - target) * x.dtype.type(scale[0]), 0)
 
 
 def _counted(target: np.ndarray, ignore: int | None) -> np.ndarray:
@@ -103,7 +139,7 @@ def infogain_loss_backward(
     label: np.ndarray,
     ignore: int | None,
     matrix: np.ndarray,
-    scale: float,
+    scale: np.ndarray,
     dx: np.ndarray,
 ) -> None:
     """Gradient of `infogain_loss` by the scores: ``dx = (prob * sum(row) - row) * scale``, row that of the label.
@@ -116,7 +152,7 @@ def infogain_loss_backward(
     label : ndarray, shape (N * S,), dtype of prob
     ignore : int or None
     matrix : ndarray, shape (C, C), dtype of prob
-    scale : float
+    scale : ndarray, shape (1,), float64
     dx : ndarray, shape (N, C, S)
         Filled; may be `prob`.
 
@@ -127,7 +163,7 @@ def infogain_loss_backward(
     """
     n, c, s, counted = places_of_labels("infogain_loss_backward", prob, label, ignore)
     rows = matrix[c].astype(np.float64)
-    gradient = (prob[n, :, s] * rows.sum(axis=1, keepdims=True) - rows) * scale
+    gradient = (prob[n, :, s] * rows.sum(axis=1, keepdims=True) - rows) * scale[0]
     dx[n, :, s] = np.where(counted[:, None], gradient, 0)
 
 
@@ -150,14 +186,14 @@ def multinomial_loss(prob: np.ndarray, label: np.ndarray, out: np.ndarray) -> No
     out[0] = -np.log(np.maximum(prob[n, c].astype(np.float64), FLOOR)).sum()
 
 
-def multinomial_loss_backward(prob: np.ndarray, label: np.ndarray, scale: float, dx: np.ndarray) -> None:
-    """Gradient of `multinomial_loss`: ``-scale / max(prob, 1e-20)`` at the label, 0 elsewhere.
+def multinomial_loss_backward(prob: np.ndarray, label: np.ndarray, scale: np.ndarray, dx: np.ndarray) -> None:
+    """Gradient of `multinomial_loss`: ``-scale[0] / max(prob, 1e-20)`` at the label, 0 elsewhere.
 
     Parameters
     ----------
     prob : ndarray, shape (N, C)
     label : ndarray, shape (N,), dtype of prob
-    scale : float
+    scale : ndarray, shape (1,), float64
     dx : ndarray, shape (N, C)
         Filled; must not be `prob`.
 
@@ -168,7 +204,7 @@ def multinomial_loss_backward(prob: np.ndarray, label: np.ndarray, scale: float,
     """
     n, c, _, _ = places_of_labels("multinomial_loss_backward", prob[:, :, None], label, None)
     dx[...] = 0
-    dx[n, c] = -scale / np.maximum(prob[n, c].astype(np.float64), FLOOR)
+    dx[n, c] = -scale[0] / np.maximum(prob[n, c].astype(np.float64), FLOOR)
 
 
 def hinge_loss(x: np.ndarray, label: np.ndarray, squared: bool, out: np.ndarray) -> None:
@@ -194,7 +230,7 @@ def hinge_loss(x: np.ndarray, label: np.ndarray, squared: bool, out: np.ndarray)
 
 
 def hinge_loss_backward(
-    x: np.ndarray, label: np.ndarray, squared: bool, scale: float, dx: np.ndarray
+    x: np.ndarray, label: np.ndarray, squared: bool, scale: np.ndarray, dx: np.ndarray
 ) -> None:
     """Gradient of `hinge_loss`: ``s * scale`` where m is positive, or ``2 * m * s * scale``; 0 on the margin.
 
@@ -203,7 +239,7 @@ def hinge_loss_backward(
     x : ndarray, shape (N, C)
     label : ndarray, shape (N,), dtype of x
     squared : bool
-    scale : float
+    scale : ndarray, shape (1,), float64
     dx : ndarray, shape (N, C)
         Filled; may be `x`.
 
@@ -214,7 +250,7 @@ def hinge_loss_backward(
     """
     sign = _signs("hinge_loss_backward", x, label)
     margin = np.maximum(0, 1 + sign * x)
-    dx[...] = (2 * margin if squared else np.sign(margin)) * sign * scale
+    dx[...] = (2 * margin if squared else np.sign(margin)) * sign * scale[0]
 
 
 def _signs(op: str, x: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -252,7 +288,7 @@ def contrastive_loss_backward(
     similar: np.ndarray,
     margin: float,
     legacy: bool,
-    scale: float,
+    scale: np.ndarray,
     dx: np.ndarray,
 ) -> None:
     """Gradient of half of `contrastive_loss` by the first of a pair: ``dx = factor * difference * scale``.
@@ -268,7 +304,7 @@ def contrastive_loss_backward(
     similar : ndarray, shape (N,), dtype of difference
     margin : float
     legacy : bool
-    scale : float
+    scale : ndarray, shape (1,), float64
     dx : ndarray, shape (N, D)
         Filled; may be `difference`.
     """
@@ -277,5 +313,5 @@ def contrastive_loss_backward(
         far = np.where(margin - square > 0, -1.0, 0.0)
     else:
         far = -np.maximum(margin - distance, 0) / (distance + NEAR)
-    factor = np.where(np.trunc(similar) != 0, 1.0, far) * scale
+    factor = np.where(np.trunc(similar) != 0, 1.0, far) * scale[0]
     dx[...] = factor[:, None] * difference

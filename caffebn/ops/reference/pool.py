@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward"]
+__all__ = ["ave_pool", "ave_pool_backward", "max_pool", "max_pool_backward", "places_as_numbers"]
 
 Pair = tuple[int, int]
 
@@ -22,7 +22,7 @@ LOWEST = -float(np.finfo(np.float32).max)
 def max_pool(
     x: np.ndarray,
     y: np.ndarray,
-    index: np.ndarray,
+    index: np.ndarray | None,
     kernel: tuple[int, int],
     stride: tuple[int, int],
     pad: tuple[int, int],
@@ -37,11 +37,12 @@ def max_pool(
     x : ndarray, shape (N, C, H, W)
     y : ndarray, shape (N, C, H', W')
         Filled; must not be `x`.
-    index : ndarray, shape of y, int32
+    index : ndarray, shape of y, int32, or None
         Filled with ``h * W + w`` of each maximum.
     kernel, stride, pad : (int, int)
     """
     width = x.shape[3]
+    index = np.empty(y.shape, np.int32) if index is None else index
     for i, j, rows, columns in _windows(x.shape, y.shape, kernel, stride, pad):
         window = x[:, :, rows, columns]
         found = np.where(window > LOWEST, window, LOWEST)
@@ -53,6 +54,19 @@ def max_pool(
         h, w = np.divmod(first, window.shape[3])
         y[:, :, i, j] = np.take_along_axis(found, first[..., None], axis=2)[..., 0]
         index[:, :, i, j] = np.where(y[:, :, i, j] > LOWEST, (h + rows.start) * width + w + columns.start, -1)
+
+
+def places_as_numbers(index: np.ndarray, y: np.ndarray) -> None:
+    """The places of maxima as a tensor holds them, ``y = index``, rounded to its dtype.
+
+    Parameters
+    ----------
+    index : ndarray, int32
+        From `max_pool`.
+    y : ndarray, shape of index
+        Filled.
+    """
+    y[...] = index
 
 
 def max_pool_backward(dy: np.ndarray, index: np.ndarray, dx: np.ndarray) -> None:

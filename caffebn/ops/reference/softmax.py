@@ -10,7 +10,15 @@ import numpy as np
 
 from caffebn.ops.labels import places_of_labels
 
-__all__ = ["accuracy", "arg_max", "softmax", "softmax_backward", "softmax_loss", "softmax_loss_backward"]
+__all__ = [
+    "accuracy",
+    "arg_max",
+    "shares",
+    "softmax",
+    "softmax_backward",
+    "softmax_loss",
+    "softmax_loss_backward",
+]
 
 # The smallest normal float32: probabilities below count as that in the loss, in either precision.
 FLOOR = float(np.finfo(np.float32).tiny)
@@ -66,7 +74,7 @@ def softmax_loss(prob: np.ndarray, label: np.ndarray, ignore: int | None, out: n
 
 
 def softmax_loss_backward(
-    prob: np.ndarray, label: np.ndarray, ignore: int | None, scale: float, dx: np.ndarray
+    prob: np.ndarray, label: np.ndarray, ignore: int | None, scale: np.ndarray, dx: np.ndarray
 ) -> None:
     """Gradient of the loss by the scores: ``dx = (prob - 1 at the label) * scale``, 0 at ignored places.
 
@@ -77,8 +85,8 @@ def softmax_loss_backward(
     prob : ndarray, shape (N, C, S)
     label : ndarray, shape (N * S,), dtype of prob
     ignore : int or None
-    scale : float
-        Loss weight divided by the normaliser.
+    scale : ndarray, shape (1,), float64
+        Loss weight divided by the normaliser, from `loss_scale`.
     dx : ndarray, shape (N, C, S)
         Filled; may be `prob`.
 
@@ -90,7 +98,7 @@ def softmax_loss_backward(
     n, c, s, counted = places_of_labels("softmax_loss_backward", prob, label, ignore)
     dx[...] = prob
     dx[n[counted], c[counted], s[counted]] -= 1
-    dx *= dx.dtype.type(scale)
+    dx *= dx.dtype.type(scale[0])
     dx[n[~counted], :, s[~counted]] = 0
 
 
@@ -135,6 +143,18 @@ def accuracy(
         class_hits[...] = np.bincount(c[hit], minlength=x.shape[1])
     if class_counts is not None:
         class_counts[...] = np.bincount(c[counted], minlength=x.shape[1])
+
+
+def shares(part: np.ndarray, whole: np.ndarray, y: np.ndarray) -> None:
+    """Shares of places, such as an accuracy: ``y = part / max(whole, 1)``.
+
+    Parameters
+    ----------
+    part, whole : ndarray, shape (n,), float64
+    y : ndarray, shape (n,)
+        Filled.
+    """
+    y[...] = part / np.maximum(whole, 1)
 
 
 def arg_max(x: np.ndarray, index: np.ndarray | None, value: np.ndarray | None) -> None:
