@@ -1,11 +1,11 @@
 """Convolution over any number of spatial axes: forward, backward by data, backward by weight.
 
 All three are products of matrices (gemm.h), one operand of which consists of the columns of an image: row k is a
-channel and a kernel position, column q a place of an image of the batch.  It is never written out.  What a task needs of it is
-copied from the image in vectors, row of places by row of places; padding is written as zeros, a stride of 2 is
+channel and a kernel position, column q a place of an image of the batch.  It is never written out.  What a task needs
+of it is copied from the image in vectors, row of places by row of places; padding is written as zeros, a stride of 2 is
 taken out on the way.  So there is no frame, no column buffer and no test of borders in the inner loop, and any number
-of spatial axes is one code path: a place has a row (all axes but the last) and a column, a kernel position an outer and
-an inner part.
+of spatial axes is one code path: a place has a row (all axes but the last) and a column, a kernel position an outer
+and an inner part.
 
     forward           y[o, q]      = sum_k  w[o, k] * columns of x [k, q]
     backward data     dx[c, q]     = sum_k  turned w[c, k] * columns of dy [k, q]
@@ -54,8 +54,8 @@ cdef extern from "conv.h" nogil:
         float *scratch, int n_threads)
     void conv_backward_weight_double(
         const double *dy, const double *x, double *dw, int64_t n_images, int64_t groups, int64_t channels,
-        int64_t plane, int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner, double *partial,
-        double *scratch, int n_threads)
+        int64_t plane, int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner,
+        double *partial, double *scratch, int n_threads)
 
 cdef extern from "winograd.h" nogil:
     int64_t winograd_scratch_float(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)

@@ -57,7 +57,7 @@ static void FN(turn_weights)(const REAL *w, int64_t groups, int64_t outputs, int
     }
 }
 
-/* dx = the gradient gathered from dy, one product for each phase of the stride.
+/* dx = the gradient gathered from dy, one product for each phase of the stride; where a phase meets nothing, zeros.
 
    phases: for each, 9 numbers: rows, width, n_outer, n_inner, column step of the result, and where its turned
    weights, row_from, inner and row_to begin; the last three in `tables`. */
@@ -66,10 +66,17 @@ static void FN(conv_backward_data)(const REAL *w, const REAL *dy, REAL *dx, int6
                                    const int64_t *tap_to, const int64_t *tap_step, const int64_t *phases,
                                    int64_t n_phases, const int64_t *tables, REAL *turned, REAL *scratch, int n_threads)
 {
+    int empty = 0;
+    for (int64_t p = 0; p < n_phases; p++) empty |= phases[9 * p + 2] * phases[9 * p + 3] == 0;
+    if (empty) {
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+        for (int64_t i = 0; i < n_images * groups * channels; i++) memset(dx + i * plane, 0, plane * sizeof(REAL));
+    }
     FN(turn_weights)(w, groups, outputs, channels, taps, tap_to, tap_step, turned, n_threads);
     for (int64_t p = 0; p < n_phases; p++, phases += 9) {
         const int64_t rows = phases[0], width = phases[1], depth = outputs * phases[2] * phases[3];
         const int64_t sizes[5] = {rows, width, 1, phases[2], phases[3]};
+        if (depth == 0) continue;
         const FN(images) view = FN(view_of)(dy, n_images, groups, outputs, places, sizes, tables + phases[6],
                                             tables + phases[7], 1);
         const int64_t per_group = outputs * channels * taps;
@@ -115,8 +122,11 @@ static inline int64_t FN(sums_of_task)(int64_t taps)
 
 /* dw += sum over images and places of dy * columns of x.
 
-   A task owns channels x outputs of one slab of places; its rows are tap by tap, so that one cut of a row of places
-   serves many channels.  partial: slabs x weights, when there is more than one slab. */
+   Of the two operands the one with fewer rows is transposed: the outputs' gradient, or x where a 1 x 1 kernel has more
+   outputs than channels ("direct": the sums then lie as dw does).  A task owns channels x outputs of one slab of
+   places.  Rows of x go tap by tap, so that one cut of a row of places serves many channels.
+
+   partial: slabs x weights, when there is more than one slab. */
 static void FN(conv_backward_weight)(const REAL *dy, const REAL *x, REAL *dw, int64_t n_images, int64_t groups,
                                      int64_t channels, int64_t plane, int64_t outputs, const int64_t *sizes,
                                      const int64_t *row_from, const int64_t *inner, REAL *partial, REAL *scratch,
@@ -124,35 +134,42 @@ static void FN(conv_backward_weight)(const REAL *dy, const REAL *x, REAL *dw, in
 {
     const int64_t places = sizes[0] * sizes[1], depth = n_images * places, taps = sizes[3] * sizes[4];
     const int64_t weights = groups * outputs * channels * taps, slabs = conv_slabs(weights, depth);
-    const int64_t n_panels = gemm_ceil_div(outputs, FN(PANEL));
+    const int direct = taps == 1 && outputs > channels;
+    const int64_t lefts = direct ? outputs : channels, rights = direct ? channels : outputs;
+    const int64_t n_panels = gemm_ceil_div(rights, FN(PANEL));
     const int64_t per_thread = FN(sums_of_task)(taps) + FN(product_scratch)(GEMM_PANELS);
     if (weights == 0 || depth == 0) return;
-    const gemm_cut cut = gemm_choose(channels * taps, n_panels, groups * slabs, 13, n_threads);
+    const gemm_cut cut = gemm_choose(lefts * taps, n_panels, groups * slabs, 13, n_threads);
     int64_t panels = cut.panels, share = GEMM_MAX(cut.rows / taps, 1);
     while (panels > 1 && taps * panels * FN(PANEL) > CONV_SUMS) panels--;
     share = GEMM_MAX(GEMM_MIN(share, CONV_SUMS / (taps * panels * FN(PANEL))), 1);
-    const int64_t n_shares = gemm_ceil_div(channels, share), width = panels * FN(PANEL);
-    const int64_t n_blocks = gemm_ceil_div(outputs, width), n_tasks = groups * slabs * n_shares * n_blocks;
+    const int64_t n_shares = gemm_ceil_div(lefts, share), width = panels * FN(PANEL);
+    const int64_t n_blocks = gemm_ceil_div(rights, width), n_tasks = groups * slabs * n_shares * n_blocks;
     const int64_t n_depths = gemm_ceil_div(depth, GEMM_KC);
     const int64_t one_sizes[5] = {1, places, 1, 1, 1}, zero = 0, one_inner[3] = {0, 0, places};
 #pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < n_tasks; task++) {
         const int64_t group = task / (slabs * n_shares * n_blocks), slab = task / (n_shares * n_blocks) % slabs;
-        const int64_t c0 = task / n_blocks % n_shares * share, o0 = task % n_blocks * width;
-        const int64_t n_channels = GEMM_MIN(share, channels - c0), n_outputs = GEMM_MIN(width, outputs - o0);
+        const int64_t l0 = task / n_blocks % n_shares * share, r0 = task % n_blocks * width;
+        const int64_t n_lefts = GEMM_MIN(share, lefts - l0), n_rights = GEMM_MIN(width, rights - r0);
         const int64_t d0 = n_depths * slab / slabs * GEMM_KC, d1 = n_depths * (slab + 1) / slabs * GEMM_KC;
-        const int64_t columns = channels * taps, first = (group * outputs + o0) * columns + c0 * taps;
+        const int64_t o0 = direct ? l0 : r0, c0 = direct ? r0 : l0, columns = channels * taps;
         REAL *sums = scratch + GEMM_THREAD() * per_thread;
+        REAL *to = (slabs > 1 ? partial + slab * weights : dw) + (group * outputs + o0) * columns + c0 * taps;
         FN(images) xs = FN(view_of)(x, n_images, groups, channels, plane, sizes, row_from, inner, 1);
         FN(images) dys = FN(view_of)(dy, n_images, groups, outputs, places, one_sizes, &zero, one_inner, 0);
-        xs.data += (group * channels + c0) * plane, xs.channels = n_channels;
+        xs.data += (group * channels + c0) * plane, xs.channels = direct ? n_rights : n_lefts;
         dys.data += (group * outputs + o0) * places;
-        const FN(operand) a = {.images = &xs}, b = {.images = &dys, .transposed = 1};
+        const FN(operand) a = {.images = direct ? &dys : &xs};
+        const FN(operand) b = {.images = direct ? &xs : &dys, .transposed = 1};
         const FN(result) c = {sums, width, 0, 1, width, 1, NULL};
-        FN(product)(&a, &b, &c, d0, GEMM_MIN(d1, depth), 0, n_channels * taps, 0, n_outputs, NULL, 0,
+        FN(product)(&a, &b, &c, d0, GEMM_MIN(d1, depth), 0, n_lefts * taps, 0, n_rights, NULL, 0,
                     sums + FN(sums_of_task)(taps));
-        FN(add_transposed)(sums, width, n_channels, taps, n_outputs,
-                           slabs > 1 ? partial + slab * weights + first : dw + first, columns, slabs == 1);
+        if (direct)
+            for (int64_t o = 0; o < n_lefts; o++)
+                for (int64_t i = 0; i < n_rights; i++)
+                    to[o * columns + i] = sums[o * width + i] + (slabs == 1 ? to[o * columns + i] : 0);
+        else FN(add_transposed)(sums, width, n_lefts, taps, n_rights, to, columns, slabs == 1);
     }
     if (slabs == 1) return;
 #pragma omp parallel for num_threads(n_threads) schedule(static)

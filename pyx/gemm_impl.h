@@ -169,26 +169,26 @@ GEMM_INLINE int FN(add_piece)(FN(piece) *pieces, int n, int64_t at, int64_t leng
     return n + 1;
 }
 
-/* Cut columns [q0, q1) at one tap into pieces in ascending order, zeros up to `full`; return their number. */
-static int FN(cut_row)(const FN(images) *v, int64_t tap, int64_t q0, int64_t q1, int64_t full, FN(piece) *pieces)
+/* Cut n columns at one tap into pieces in ascending order, zeros up to `full`; return their number.
+
+   image, row, col: place of the first column; row_from, inner: of the tap. */
+GEMM_INLINE int FN(cut_row)(const FN(images) *v, const int64_t *row_from, const int64_t *inner, int64_t image,
+                            int64_t row, int64_t col, int64_t columns, int64_t full, FN(piece) *pieces)
 {
-    const int64_t places = v->rows * v->width, outer = tap / v->n_inner;
-    const int64_t *inner = v->inner + tap % v->n_inner * 3, *row_from = v->row_from + outer * v->rows;
-    int64_t image = q0 / places, row = (q0 - image * places) / v->width, col = (q0 - image * places) % v->width;
     int n = 0;
-    for (int64_t q = q0; q < q1;) {
-        const int64_t length = GEMM_MIN(v->width - col, q1 - q);
+    for (int64_t j = 0; j < columns;) {
+        const int64_t length = GEMM_MIN(v->width - col, columns - j);
         int64_t low = GEMM_MAX(col, inner[1]), high = GEMM_MIN(col + length, inner[2]);
         if (row_from[row] < 0 || low >= high) low = high = col + length;
-        n = FN(add_piece)(pieces, n, q - q0, low - col, -1, 0);
-        n = FN(add_piece)(pieces, n, q - q0 + low - col, high - low,
+        n = FN(add_piece)(pieces, n, j, low - col, -1, 0);
+        n = FN(add_piece)(pieces, n, j + low - col, high - low,
                           image * v->image + row_from[row] + inner[0] + low * v->stride, v->stride);
-        n = FN(add_piece)(pieces, n, q - q0 + high - col, col + length - high, -1, 0);
-        q += length;
+        n = FN(add_piece)(pieces, n, j + high - col, col + length - high, -1, 0);
+        j += length;
         col = 0;
         if (++row == v->rows) row = 0, image++;
     }
-    return FN(add_piece)(pieces, n, q1 - q0, full - (q1 - q0), -1, 0);
+    return FN(add_piece)(pieces, n, columns, full - columns, -1, 0);
 }
 
 /* Copy one piece for n channels; `nv` whole vectors, the last of which may be a part.
@@ -216,8 +216,12 @@ static void FN(load_images)(const FN(images) *v, int64_t k0, int64_t k1, int64_t
                             int64_t full, REAL *to, int64_t to_row)
 {
     FN(piece) pieces[3 * GEMM_KC + 1];
-    const int64_t taps = v->n_outer * v->n_inner;
-    for (int64_t tap = 0; tap < taps; tap++) {
+    const int64_t taps = v->n_outer * v->n_inner, places = v->rows * v->width;
+    if (q0 >= q1 || k0 >= k1) return;
+    const int64_t image = q0 / places, row = (q0 - image * places) / v->width, col = (q0 - image * places) % v->width;
+    const int64_t *row_from = v->row_from, *inner = v->inner;
+    for (int64_t tap = 0, outer_end = v->n_inner; tap < taps; tap++, inner += 3) {
+        if (tap == outer_end) outer_end += v->n_inner, row_from += v->rows, inner = v->inner;
         /* channels of this tap among the rows, the row of the first, and the distance of their rows */
         int64_t c0, c1, first, step;
         if (v->by_tap) {
@@ -225,14 +229,14 @@ static void FN(load_images)(const FN(images) *v, int64_t k0, int64_t k1, int64_t
             c1 = GEMM_MIN(k1 - tap * v->channels, v->channels);
             first = tap * v->channels + c0, step = 1;
         } else {
-            c0 = k0 > tap ? gemm_ceil_div(k0 - tap, taps) : 0;
-            c1 = k1 > tap ? gemm_ceil_div(k1 - tap, taps) : 0;
+            c0 = k0 / taps + (tap < k0 % taps);
+            c1 = k1 / taps + (tap < k1 % taps);
             first = c0 * taps + tap, step = taps;
         }
         if (c0 >= c1) continue;
         REAL *base = to + (first - k0) * to_row;
         const int64_t to_step = step * to_row;
-        const int n_pieces = FN(cut_row)(v, tap, q0, q1, full, pieces);
+        const int n_pieces = FN(cut_row)(v, row_from, inner, image, row, col, q1 - q0, full, pieces);
         for (int i = 0; i < n_pieces; i++) {
             const FN(piece) *p = &pieces[i];
             const int64_t nv = gemm_ceil_div(p->length, FN(LANES)), n = c1 - c0;
@@ -376,6 +380,40 @@ static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t
     }
 }
 
+/* Copy parts of a tile's row together, or out to where they belong. */
+GEMM_INLINE void FN(copy_parts)(const FN(part) *parts, int n_parts, REAL *side, REAL *memory, int out)
+{
+    for (const FN(part) *p = parts; p < parts + n_parts; p++) {
+        REAL *to = out ? memory + p->to : side + p->j;
+        const REAL *from = out ? side + p->j : memory + p->to;
+        int64_t n = p->length;
+        for (; n >= FN(LANES); n -= FN(LANES), to += FN(LANES), from += FN(LANES)) FN(store)(to, FN(load)(from));
+        FN(copy_few)(to, from, n);
+    }
+}
+
+/* Finish a tile whose rows are cut into parts, each of which lies side by side; see finish_whole. */
+static __attribute__((noinline)) void FN(finish_cut)(const REAL *tile, int64_t n, const FN(part) *parts, int n_parts,
+                                                     REAL *to, int64_t row, int add, const FN(epilogue) *e,
+                                                     const REAL *scale, const REAL *bias, const REAL *residual)
+{
+    for (int64_t i = 0; i < n; i++, tile += FN(PANEL), to += row) {
+        REAL sums[FN(PANEL)], more[FN(PANEL)];
+        if (add) FN(copy_parts)(parts, n_parts, sums, to, 0);
+        if (residual) FN(copy_parts)(parts, n_parts, more, (REAL *)residual + i * row, 0);
+        for (int j = 0; j < FN(PANEL); j += FN(LANES)) {
+            FN(vec) v = FN(load)(tile + j);
+            if (add) v += FN(load)(sums + j);
+            if (scale) v = FN(scaled)(v, scale[i], bias ? bias[i] : 0);
+            else if (bias) v += bias[i];
+            if (residual) v += FN(load)(more + j);
+            if (e && e->active) v = FN(rectified)(v, e->slope);
+            FN(store)(sums + j, v);
+        }
+        FN(copy_parts)(parts, n_parts, sums, to, 1);
+    }
+}
+
 /* n elements at a distance, as a vector; at distance 0 one element in all lanes. */
 GEMM_INLINE FN(vec) FN(gather)(const REAL *p, int64_t n, int64_t step)
 {
@@ -421,6 +459,11 @@ static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, co
         const int64_t at = m * c->row + parts->to;
         FN(finish_whole)(tile, n, c->data + at, c->row, add, e, scale ? scale + m : NULL, bias ? bias + m : NULL,
                          residual ? residual + at : NULL);
+        return;
+    }
+    if (c->column == 1 && !((scale || bias) && by_column)) {
+        FN(finish_cut)(tile, n, parts, n_parts, c->data + m * c->row, c->row, add, e, scale ? scale + m : NULL,
+                       bias ? bias + m : NULL, residual ? residual + m * c->row : NULL);
         return;
     }
     for (int64_t i = 0; i < n; i++)
@@ -551,7 +594,8 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
                 const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
                 FN(part) parts[FN(PANEL)];
                 const int n_parts = FN(cut_columns)(c, q, width, parts);
-                if (c->column == 1) FN(prefetch)(c->data + m * c->row + parts->to, c->row, n, parts->length);
+                for (int i = 0; i < n_parts && c->column == 1; i++)
+                    FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
                 FN(micros)[width > FN(LANES)][n - 1](a_tile, panels + p * GEMM_KC * FN(PANEL), kc, tile);
                 FN(finish)(tile, n, parts, n_parts, c, m, q, add, k1 == d1 ? e : NULL);
             }
