@@ -1,277 +1,302 @@
 """Convolution over any number of spatial axes: forward, backward by data, backward by weight.
 
-All three are products of matrices (gemm.h) whose large operand is never written out.  The image is first
-copied into a zero frame (`pad`) when there is padding; then the element of the column matrix at (k, place)
-is ``image[k_table[k] + place_table[place]]``, k running over channels of a group and kernel positions:
+All three are products of matrices (gemm.h), one operand of which consists of the columns of an image: row k is a
+channel and a kernel position, column q a place of an image of the batch.  It is never written out.  What a task needs
+of it is copied from the image in vectors, row of places by row of places; padding is written as zeros, a stride of 2 is
+taken out on the way.  So there is no frame, no column buffer and no test of borders in the inner loop, and any number
+of spatial axes is one code path: a place has a row (all axes but the last) and a column, a kernel position an outer
+and an inner part.
 
-    forward           y[o, place]   = sum_k  w[o, k] * image[k, place]        columns: places of the whole batch
-    backward weight   dw[o, k]     += sum_n sum_place dy[o, place] * image[k, place]
-    backward data     image'[k, place] += sum_o w[o, k] * dy[o, place]        a task owns some channels of one image
+    forward           y[o, q]      = sum_k  w[o, k] * columns of x [k, q]
+    backward data     dx[c, q]     = sum_k  turned w[c, k] * columns of dy [k, q]
+    backward weight   dw[o, k]    += sum_q  dy[o, q] * columns of x [k, q]
 
-Each reads its operands about once per task and writes its result once.  Groups with one or two outputs
-(depthwise) would leave the microkernel's rows empty and have loops of their own, over rows of the output.
+- Columns run over the whole batch, so that maps of 7x7 fill the panels.
+- Backward by data is a convolution again, with turned weights and stride 1: one for each remainder of the image's
+  indices modulo the stride.  Nothing is added to memory.
+- Backward by weight has channel and kernel position as rows and outputs as columns, so that the outputs' gradient is
+  what gets transposed, not the many times larger columns.  Where weights are few, the places are cut into slabs whose
+  sums are added at the end; the cut depends on sizes alone.
+
+Groups with one channel (depthwise) would leave the product's rows empty and have kernels of their own (depthwise.h).
 """
 
-from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
 
 from common cimport real
-from product cimport (
-    columns_of_task,
-    gemm_scratch_double,
-    gemm_scratch_float,
-    product_double,
-    product_float,
-    rows_of_task,
-)
 
-cdef enum:
-    COLUMN_ROWS = 96   # rows of the column matrix that a task of backward_data holds, at least one channel's
+cdef extern from "conv.h" nogil:
+    int64_t product_scratch_float(int64_t panels)
+    int64_t product_scratch_double(int64_t panels)
+    int64_t conv_scratch_float(int64_t taps, int64_t weights, int64_t depth, int n_threads)
+    int64_t conv_scratch_double(int64_t taps, int64_t weights, int64_t depth, int n_threads)
+    int GEMM_PANELS
+    void conv_forward_float(
+        const float *w, const float *x, float *y, int64_t n_images, int64_t groups, int64_t channels, int64_t plane,
+        int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner, const float *scale,
+        const float *bias, const float *residual, int active, float slope, float *scratch, int n_threads)
+    void conv_forward_double(
+        const double *w, const double *x, double *y, int64_t n_images, int64_t groups, int64_t channels,
+        int64_t plane, int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner,
+        const double *scale,
+        const double *bias, const double *residual, int active, double slope, double *scratch, int n_threads)
+    void conv_backward_data_float(
+        const float *w, const float *dy, float *dx, int64_t n_images, int64_t groups, int64_t channels, int64_t plane,
+        int64_t outputs, int64_t places, int64_t taps, const int64_t *tap_to, const int64_t *tap_step,
+        const int64_t *phases, int64_t n_phases, const int64_t *tables, float *turned, float *scratch, int n_threads)
+    void conv_backward_data_double(
+        const double *w, const double *dy, double *dx, int64_t n_images, int64_t groups, int64_t channels,
+        int64_t plane, int64_t outputs, int64_t places, int64_t taps, const int64_t *tap_to, const int64_t *tap_step,
+        const int64_t *phases, int64_t n_phases, const int64_t *tables, double *turned, double *scratch, int n_threads)
+    void conv_backward_weight_float(
+        const float *dy, const float *x, float *dw, int64_t n_images, int64_t groups, int64_t channels, int64_t plane,
+        int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner, float *partial,
+        float *scratch, int n_threads)
+    void conv_backward_weight_double(
+        const double *dy, const double *x, double *dw, int64_t n_images, int64_t groups, int64_t channels,
+        int64_t plane, int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner,
+        double *partial, double *scratch, int n_threads)
+
+cdef extern from "winograd.h" nogil:
+    int64_t winograd_scratch_float(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)
+    int64_t winograd_scratch_double(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)
+    void winograd_float(
+        int m, const float *w, int turned, const float *x, float *y, int64_t n_images, int64_t channels, int64_t plane,
+        int64_t outputs, int64_t height, int64_t width, const int64_t *row_from, const int64_t *inner,
+        const float *scale, const float *bias, const float *residual, int active, float slope, float *scratch,
+        int n_threads)
+    void winograd_double(
+        int m, const double *w, int turned, const double *x, double *y, int64_t n_images, int64_t channels,
+        int64_t plane, int64_t outputs, int64_t height, int64_t width, const int64_t *row_from, const int64_t *inner,
+        const double *scale, const double *bias, const double *residual, int active, double slope, double *scratch,
+        int n_threads)
+    void turn_weights_float(
+        const float *w, int64_t groups, int64_t outputs, int64_t channels, int64_t taps, const int64_t *tap_to,
+        const int64_t *tap_step, float *turned, int n_threads)
+    void turn_weights_double(
+        const double *w, int64_t groups, int64_t outputs, int64_t channels, int64_t taps, const int64_t *tap_to,
+        const int64_t *tap_step, double *turned, int n_threads)
+
+cdef extern from "depthwise.h" nogil:
+    int64_t c_depthwise_scratch "depthwise_scratch"(const int64_t *sizes, int n_threads)
+    void depthwise_forward_float(
+        const float *w, const float *x, float *y, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, int gather, const float *scale, const float *bias,
+        const float *residual, int active, float slope, float *scratch, int n_threads)
+    void depthwise_forward_double(
+        const double *w, const double *x, double *y, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, int gather, const double *scale, const double *bias,
+        const double *residual, int active, double slope, double *scratch, int n_threads)
+    void depthwise_backward_data_float(
+        const float *w, const float *dy, float *dx, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, float *scratch, int n_threads)
+    void depthwise_backward_data_double(
+        const double *w, const double *dy, double *dx, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, double *scratch, int n_threads)
+    void depthwise_backward_weight_float(
+        const float *dy, const float *x, float *dw, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, float *scratch, int n_threads)
+    void depthwise_backward_weight_double(
+        const double *dy, const double *x, double *dw, int64_t n_images, int64_t groups, int64_t per_group,
+        const int64_t *sizes, const int64_t *tables, double *scratch, int n_threads)
 
 
-cdef int64_t channels_of_task(int64_t channels, int64_t kernel) noexcept nogil:
-    """Channels of one image that a task of backward_data owns."""
-    return max(1, min(channels, COLUMN_ROWS // max(1, kernel)))
+def scratch_size(int64_t taps, int64_t weights, int64_t depth, int n_threads, bint double_precision):
+    """Elements of scratch that the products need, for `weights` in all groups and `depth` places of a batch."""
+    return (conv_scratch_double if double_precision else conv_scratch_float)(taps, weights, depth, n_threads)
 
 
-def scratch_size(int64_t channels, int64_t kernel, int n_threads, bint double_precision):
-    """Elements of scratch that the products need, for `channels` in a group and `kernel` positions."""
-    cdef int64_t column = channels_of_task(channels, kernel) * kernel * columns_of_task(double_precision)
-    return n_threads * (column + (gemm_scratch_double() if double_precision else gemm_scratch_float()))
+def depthwise_scratch(const int64_t[::1] sizes, int n_threads):
+    """Elements of scratch that the depthwise kernels need."""
+    return c_depthwise_scratch(&sizes[0], n_threads)
 
 
-def pad(const real[:, :, ::1] x, const int64_t[::1] row_table, real[:, ::1] framed, int n_threads):
-    """Copy x (planes, rows, width) into the zero frame: row r starts at framed[plane, row_table[r]]."""
-    cdef int64_t plane, row, n_rows = x.shape[1], width = x.shape[2]
-    for plane in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        memset(&framed[plane, 0], 0, framed.shape[1] * sizeof(real))
-        for row in range(n_rows):
-            memcpy(&framed[plane, row_table[row]], &x[plane, row, 0], width * sizeof(real))
-
-
-def crop(const real[:, ::1] framed, const int64_t[::1] row_table, real[:, :, ::1] x, int n_threads):
-    """The inverse of `pad`: what lies in the frame is dropped."""
-    cdef int64_t plane, row, n_rows = x.shape[1], width = x.shape[2]
-    for plane in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
-        for row in range(n_rows):
-            memcpy(&x[plane, row, 0], &framed[plane, row_table[row]], width * sizeof(real))
+cdef const real *optional(const real[::1] values) noexcept nogil:
+    return &values[0] if values is not None and values.shape[0] else NULL
 
 
 def forward(
-    const real[::1] w, int64_t w_row, int64_t w_column,
-    const real[:, :, ::1] image, const int64_t[::1] k_table, const int64_t[::1] place_table,
-    const real[::1] bias, real[:, :, :, ::1] y, real[::1] scratch, int n_threads,
+    const real[::1] w, const real[:, :, :, ::1] x, const int64_t[::1] sizes, const int64_t[:, ::1] row_from,
+    const int64_t[:, ::1] inner, const real[::1] scale, const real[::1] bias, const real[::1] residual, bint active,
+    real slope, real[:, :, :, ::1] y, real[::1] scratch, int n_threads,
 ):
-    """y (N, group, O/group, places) = w * image (N, group, frame) + bias (O,) or None.
-
-    Element (o, k) of a group's weights is ``w[o * w_row + k * w_column]``; groups follow each other.
-    """
-    cdef int64_t n_images = y.shape[0], n_groups = y.shape[1], rows = y.shape[2], places = y.shape[3]
-    cdef int64_t depth = k_table.shape[0], columns = n_images * places
-    cdef int64_t block = columns_of_task(real is double)
-    cdef int64_t n_blocks = (columns + block - 1) // block
-    cdef int64_t share = rows_of_task(rows, n_blocks * n_groups, n_threads)
-    cdef int64_t n_shares, group, task, m0, q0
-    cdef int64_t per_thread = scratch.shape[0] // n_threads
-    if columns == 0 or rows == 0:
+    """y (N, group, O/group, places) = act(w * x (N, group, C/group, plane) * scale (O,) + bias (O,) + residual)."""
+    cdef int64_t n_images = y.shape[0], groups = y.shape[1], outputs = y.shape[2], places = y.shape[3]
+    if n_images * groups * outputs * places == 0:
         return
-    n_shares = (rows + share - 1) // share
-    cdef bint has_bias = bias is not None
-    cdef const real *bias_data
-    for task in prange(n_groups * n_shares * n_blocks, nogil=True, num_threads=n_threads,
-                       schedule="dynamic", chunksize=1):
-        group = task // (n_shares * n_blocks)
-        m0 = task // n_blocks % n_shares * share
-        q0 = task % n_blocks * block
-        bias_data = &bias[group * rows] if has_bias else NULL
+    cdef const real *x_data = &x[0, 0, 0, 0] if x.shape[2] * x.shape[3] else NULL
+    cdef const real *w_data = &w[0] if w.shape[0] else NULL
+    with nogil:
         if real is float:
-            product_float(
-                &w[group * rows * depth], w_row, w_column, depth,
-                &image[0, group, 0], &k_table[0], &place_table[0], 0, 0, n_groups * image.shape[2], places,
-                &y[0, group, 0, 0], places, 1, n_groups * rows * places,
-                m0, min(m0 + share, rows), q0, min(q0 + block, columns),
-                bias_data, 0, &scratch[threadid() * per_thread])
+            conv_forward_float(
+                w_data, x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias), optional(residual), active, slope,
+                &scratch[0], n_threads)
         else:
-            product_double(
-                &w[group * rows * depth], w_row, w_column, depth,
-                &image[0, group, 0], &k_table[0], &place_table[0], 0, 0, n_groups * image.shape[2], places,
-                &y[0, group, 0, 0], places, 1, n_groups * rows * places,
-                m0, min(m0 + share, rows), q0, min(q0 + block, columns),
-                bias_data, 0, &scratch[threadid() * per_thread])
-
-
-def backward_weight(
-    const real[:, :, :, ::1] dy, const real[:, :, ::1] image, const int64_t[::1] k_table,
-    const int64_t[::1] place_table, real[:, :, ::1] dw, real[::1] scratch, int n_threads,
-):
-    """dw (group, O/group, K) += sum over images and places of dy (N, group, O/group, places) * image."""
-    cdef int64_t n_images = dy.shape[0], n_groups = dy.shape[1], rows = dy.shape[2], places = dy.shape[3]
-    cdef int64_t columns = k_table.shape[0]
-    cdef int64_t block = columns_of_task(real is double)
-    cdef int64_t n_blocks = (columns + block - 1) // block
-    cdef int64_t share = rows_of_task(rows, n_blocks * n_groups, n_threads)
-    cdef int64_t n_shares, group, task, m0, m1, q0, q1, n
-    cdef int64_t per_thread = scratch.shape[0] // n_threads
-    if rows == 0 or n_images * places == 0:
-        return
-    n_shares = (rows + share - 1) // share
-    for task in prange(n_groups * n_shares * n_blocks, nogil=True, num_threads=n_threads,
-                       schedule="dynamic", chunksize=1):
-        group = task // (n_shares * n_blocks)
-        m0 = task // n_blocks % n_shares * share
-        m1 = min(m0 + share, rows)
-        q0 = task % n_blocks * block
-        q1 = min(q0 + block, columns)
-        for n in range(n_images):
-            if real is float:
-                product_float(
-                    &dy[n, group, 0, 0], places, 1, places,
-                    &image[n, group, 0], &place_table[0], &k_table[0], 0, 0, 0, columns,
-                    &dw[group, 0, 0], columns, 1, 0, m0, m1, q0, q1,
-                    NULL, 1, &scratch[threadid() * per_thread])
-            else:
-                product_double(
-                    &dy[n, group, 0, 0], places, 1, places,
-                    &image[n, group, 0], &place_table[0], &k_table[0], 0, 0, 0, columns,
-                    &dw[group, 0, 0], columns, 1, 0, m0, m1, q0, q1,
-                    NULL, 1, &scratch[threadid() * per_thread])
+            conv_forward_double(
+                w_data, x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias), optional(residual), active, slope,
+                &scratch[0], n_threads)
 
 
 def backward_data(
-    const real[:, :, ::1] w, const real[:, :, :, ::1] dy, const int64_t[::1] k_table,
-    const int64_t[::1] place_table, int64_t kernel, real[:, :, ::1] image, real[::1] scratch, int n_threads,
+    const real[::1] w, const real[:, :, :, ::1] dy, const int64_t[::1] tap_to, const int64_t[::1] tap_step,
+    const int64_t[:, ::1] phases, const int64_t[::1] tables, real[:, :, :, ::1] dx, real[::1] scratch, int n_threads,
 ):
-    """image (N, group, frame) = the gradient gathered from dy (N, group, O/group, places), w (group, O/group, K)."""
-    cdef int64_t n_images = dy.shape[0], n_groups = dy.shape[1], depth = dy.shape[2], places = dy.shape[3]
-    cdef int64_t frame = image.shape[2]
-    cdef int64_t channels = k_table.shape[0] // kernel
-    cdef int64_t plane = frame // channels if channels else 0
-    cdef int64_t owned = channels_of_task(channels, kernel)
-    cdef int64_t n_owners = (channels + owned - 1) // owned if owned else 0
-    cdef int64_t block = columns_of_task(real is double)
-    cdef int64_t per_thread = scratch.shape[0] // n_threads
-    cdef int64_t task, n, group, c0, c1, k0, k1, q0, q1, k, q
-    cdef real *column
-    cdef real *to
-    cdef const int64_t *at
-    for task in prange(n_images * n_groups * n_owners, nogil=True, num_threads=n_threads,
-                       schedule="dynamic", chunksize=1):
-        n = task // (n_groups * n_owners)
-        group = task // n_owners % n_groups
-        c0 = task % n_owners * owned
-        c1 = min(c0 + owned, channels)
-        k0 = c0 * kernel
-        k1 = c1 * kernel
-        column = &scratch[threadid() * per_thread]
-        if plane:
-            memset(&image[n, group, c0 * plane], 0, (c1 - c0) * plane * sizeof(real))
-        q0 = 0
-        while q0 < places:
-            q1 = min(q0 + block, places)
-            if real is float:
-                product_float(
-                    &w[group, 0, k0], 1, channels * kernel, depth,
-                    &dy[n, group, 0, q0], NULL, NULL, places, 1, 0, q1 - q0,
-                    column, block, 1, 0, 0, k1 - k0, 0, q1 - q0,
-                    NULL, 0, column + owned * kernel * block)
-            else:
-                product_double(
-                    &w[group, 0, k0], 1, channels * kernel, depth,
-                    &dy[n, group, 0, q0], NULL, NULL, places, 1, 0, q1 - q0,
-                    column, block, 1, 0, 0, k1 - k0, 0, q1 - q0,
-                    NULL, 0, column + owned * kernel * block)
-            at = &place_table[0]
-            for k in range(k0, k1):
-                to = &image[n, group, k_table[k]]
-                for q in range(q0, q1):
-                    to[at[q]] += column[(k - k0) * block + q - q0]
-            q0 = q1
+    """dx (N, group, C/group, plane) = the gradient gathered from dy (N, group, O/group, places) through w."""
+    cdef int64_t n_images = dx.shape[0], groups = dx.shape[1], channels = dx.shape[2], plane = dx.shape[3]
+    cdef int64_t panels = n_threads
+    if n_images * groups * channels * plane == 0:
+        return
+    cdef const real *dy_data = &dy[0, 0, 0, 0] if dy.shape[2] * dy.shape[3] else NULL
+    cdef const real *w_data = &w[0] if w.shape[0] else NULL
+    with nogil:
+        if real is float:
+            panels = panels * product_scratch_float(GEMM_PANELS)
+            conv_backward_data_float(
+                w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
+                tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
+                &scratch[panels], &scratch[0], n_threads)
+        else:
+            panels = panels * product_scratch_double(GEMM_PANELS)
+            conv_backward_data_double(
+                w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
+                tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
+                &scratch[panels], &scratch[0], n_threads)
+
+
+def backward_weight(
+    const real[:, :, :, ::1] dy, const real[:, :, :, ::1] x, const int64_t[::1] sizes,
+    const int64_t[:, ::1] row_from, const int64_t[:, ::1] inner, real[::1] dw, real[::1] scratch, int n_threads,
+):
+    """dw (group, O/group, K) += sum over images and places of dy (N, group, O/group, places) * columns of x."""
+    cdef int64_t n_images = dy.shape[0], groups = dy.shape[1], outputs = dy.shape[2], places = dy.shape[3]
+    if n_images * places * dw.shape[0] == 0 or x.shape[3] == 0:
+        return
+    with nogil:
+        if real is float:
+            conv_backward_weight_float(
+                &dy[0, 0, 0, 0], &x[0, 0, 0, 0], &dw[0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                &row_from[0, 0], &inner[0, 0],
+                &scratch[conv_scratch_float(sizes[3] * sizes[4], 0, 0, n_threads)], &scratch[0], n_threads)
+        else:
+            conv_backward_weight_double(
+                &dy[0, 0, 0, 0], &x[0, 0, 0, 0], &dw[0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                &row_from[0, 0], &inner[0, 0],
+                &scratch[conv_scratch_double(sizes[3] * sizes[4], 0, 0, n_threads)], &scratch[0], n_threads)
+
+
+def winograd_scratch(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads, bint double_precision):
+    """Elements of scratch that `winograd` needs for `rows` outputs and tiles of m x m."""
+    if double_precision:
+        return winograd_scratch_double(m, rows, channels, tiles, n_threads)
+    return winograd_scratch_float(m, rows, channels, tiles, n_threads)
+
+
+def winograd(
+    int m, const real[::1] w, const real[:, :, ::1] x, const int64_t[:, ::1] row_from, const int64_t[:, ::1] inner,
+    const real[::1] scale, const real[::1] bias, const real[::1] residual, bint active, real slope,
+    real[:, :, :, ::1] y, real[::1] scratch, int n_threads,
+):
+    """y (N, O, height, width) = act(3 x 3 kernels * x (N, C, plane) * scale + bias + residual), by tiles of m x m."""
+    if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
+        return
+    with nogil:
+        if real is float:
+            winograd_float(
+                m, &w[0], False, &x[0, 0, 0], &y[0, 0, 0, 0], y.shape[0], x.shape[1], x.shape[2], y.shape[1],
+                y.shape[2], y.shape[3], &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias),
+                optional(residual), active, slope, &scratch[0], n_threads)
+        else:
+            winograd_double(
+                m, &w[0], False, &x[0, 0, 0], &y[0, 0, 0, 0], y.shape[0], x.shape[1], x.shape[2], y.shape[1],
+                y.shape[2], y.shape[3], &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias),
+                optional(residual), active, slope, &scratch[0], n_threads)
+
+
+def winograd_backward_data(
+    int m, const real[::1] w, const real[:, :, ::1] dy, const int64_t[::1] tap_to, const int64_t[::1] tap_step,
+    const int64_t[:, ::1] row_from, const int64_t[:, ::1] inner, real[:, :, :, ::1] dx, real[::1] scratch,
+    int n_threads,
+):
+    """dx (N, C, height, width) = the gradient gathered from dy (N, O, plane) through w, by tiles of m x m."""
+    cdef int64_t outputs = dy.shape[1], channels = dx.shape[1], begin
+    if dx.shape[0] * channels * dx.shape[2] * dx.shape[3] == 0:
+        return
+    begin = scratch.shape[0] - outputs * channels * 9
+    with nogil:
+        if real is float:
+            turn_weights_float(&w[0], 1, outputs, channels, 9, &tap_to[0], &tap_step[0], &scratch[begin], n_threads)
+            winograd_float(
+                m, &scratch[begin], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], outputs, dy.shape[2], channels,
+                dx.shape[2], dx.shape[3], &row_from[0, 0], &inner[0, 0], NULL, NULL, NULL, False, 0, &scratch[0],
+                n_threads)
+        else:
+            turn_weights_double(&w[0], 1, outputs, channels, 9, &tap_to[0], &tap_step[0], &scratch[begin], n_threads)
+            winograd_double(
+                m, &scratch[begin], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], outputs, dy.shape[2], channels,
+                dx.shape[2], dx.shape[3], &row_from[0, 0], &inner[0, 0], NULL, NULL, NULL, False, 0, &scratch[0],
+                n_threads)
 
 
 def depthwise_forward(
-    const real[:, ::1] w, const real[:, :, ::1] image, const int64_t[::1] k_table, const int64_t[::1] row_table,
-    int64_t stride, const real[::1] bias, real[:, :, :, ::1] y, int n_threads,
+    const real[::1] w, const real[:, :, ::1] x, const int64_t[::1] sizes, const int64_t[::1] tables,
+    bint gather, const real[::1] scale, const real[::1] bias, const real[::1] residual, bint active, real slope,
+    real[:, :, ::1] y, int64_t groups, real[::1] scratch, int n_threads,
 ):
-    """y (N, O, rows, width) = w (O, K) * image (N, group, frame) + bias, O a multiple of group.
+    """y (N, O, places) = act(each plane of x (N, group, plane) with its outputs' weights * scale + bias + residual).
 
-    Place (row, i) starts at ``row_table[row] + i * stride`` of the frame.
+    With `gather`, y (N, group, places) sums over the planes of x (N, O, plane), weights reversed.
     """
-    cdef int64_t n_outputs = y.shape[1], n_rows = y.shape[2], width = y.shape[3], depth = k_table.shape[0]
-    cdef int64_t per_group = n_outputs // image.shape[1]
-    cdef int64_t task, n, o, row, k, i
-    cdef real start, weight
-    cdef real *to
-    cdef const real *at
-    for task in prange(y.shape[0] * n_outputs, nogil=True, num_threads=n_threads, schedule="static"):
-        n = task // n_outputs
-        o = task % n_outputs
-        start = bias[o] if bias is not None else 0
-        for row in range(n_rows):
-            to = &y[n, o, row, 0]
-            for i in range(width):
-                to[i] = start
-            for k in range(depth):
-                weight = w[o, k]
-                at = &image[n, o // per_group, k_table[k] + row_table[row]]
-                if stride == 1:
-                    for i in range(width):
-                        to[i] += weight * at[i]
-                else:
-                    for i in range(width):
-                        to[i] += weight * at[i * stride]
+    cdef int64_t n_images = y.shape[0], per_group
+    if n_images * y.shape[1] * y.shape[2] == 0:
+        return
+    per_group = max(x.shape[1], y.shape[1]) // groups
+    cdef const real *x_data = &x[0, 0, 0] if x.shape[2] else NULL
+    with nogil:
+        if real is float:
+            depthwise_forward_float(
+                &w[0], x_data, &y[0, 0, 0], n_images, groups, per_group, &sizes[0], &tables[0], gather,
+                optional(scale), optional(bias), optional(residual), active, slope, &scratch[0], n_threads)
+        else:
+            depthwise_forward_double(
+                &w[0], x_data, &y[0, 0, 0], n_images, groups, per_group, &sizes[0], &tables[0], gather,
+                optional(scale), optional(bias), optional(residual), active, slope, &scratch[0], n_threads)
 
 
 def depthwise_backward_data(
-    const real[:, ::1] w, const real[:, :, :, ::1] dy, const int64_t[::1] k_table, const int64_t[::1] row_table,
-    int64_t stride, real[:, :, ::1] image, int n_threads,
+    const real[::1] w, const real[:, :, ::1] dy, const int64_t[::1] sizes, const int64_t[::1] tables,
+    real[:, :, ::1] dx, real[::1] scratch, int n_threads,
 ):
-    """image (N, group, frame) = the gradient gathered from dy (N, O, rows, width) through w (O, K)."""
-    cdef int64_t n_groups = image.shape[1], n_rows = dy.shape[2], width = dy.shape[3], depth = k_table.shape[0]
-    cdef int64_t per_group = dy.shape[1] // n_groups
-    cdef int64_t task, n, group, o, row, k, i
-    cdef real weight
-    cdef real *to
-    cdef const real *at
-    for task in prange(image.shape[0] * n_groups, nogil=True, num_threads=n_threads, schedule="static"):
-        n = task // n_groups
-        group = task % n_groups
-        memset(&image[n, group, 0], 0, image.shape[2] * sizeof(real))
-        for o in range(group * per_group, (group + 1) * per_group):
-            for row in range(n_rows):
-                at = &dy[n, o, row, 0]
-                for k in range(depth):
-                    weight = w[o, k]
-                    to = &image[n, group, k_table[k] + row_table[row]]
-                    if stride == 1:
-                        for i in range(width):
-                            to[i] += weight * at[i]
-                    else:
-                        for i in range(width):
-                            to[i * stride] += weight * at[i]
+    """dx (N, group, plane) = the gradient spread from dy (N, O, places) through w (O, K)."""
+    if dx.shape[0] * dx.shape[1] * dx.shape[2] == 0:
+        return
+    cdef const real *dy_data = &dy[0, 0, 0] if dy.shape[2] else NULL
+    cdef int64_t per_group = dy.shape[1] // dx.shape[1]
+    with nogil:
+        if real is float:
+            depthwise_backward_data_float(&w[0], dy_data, &dx[0, 0, 0], dx.shape[0], dx.shape[1], per_group,
+                                          &sizes[0], &tables[0], &scratch[0], n_threads)
+        else:
+            depthwise_backward_data_double(&w[0], dy_data, &dx[0, 0, 0], dx.shape[0], dx.shape[1], per_group,
+                                           &sizes[0], &tables[0], &scratch[0], n_threads)
 
 
 def depthwise_backward_weight(
-    const real[:, :, :, ::1] dy, const real[:, :, ::1] image, const int64_t[::1] k_table,
-    const int64_t[::1] row_table, int64_t stride, real[:, ::1] dw, int n_threads,
+    const real[:, :, ::1] dy, const real[:, :, ::1] x, const int64_t[::1] sizes, const int64_t[::1] tables,
+    real[::1] dw, real[::1] scratch, int n_threads,
 ):
-    """dw (O, K) += sum over images, rows and places of dy (N, O, rows, width) * image (N, group, frame)."""
-    cdef int64_t n_outputs = dy.shape[1], n_rows = dy.shape[2], width = dy.shape[3], depth = k_table.shape[0]
-    cdef int64_t per_group = n_outputs // image.shape[1]
-    cdef int64_t o, n, row, k, i
-    cdef double total
-    cdef const real *g
-    cdef const real *at
-    for o in prange(n_outputs, nogil=True, num_threads=n_threads, schedule="static"):
-        for k in range(depth):
-            total = 0
-            for n in range(dy.shape[0]):
-                for row in range(n_rows):
-                    g = &dy[n, o, row, 0]
-                    at = &image[n, o // per_group, k_table[k] + row_table[row]]
-                    for i in range(width):
-                        total = total + <double>g[i] * at[i * stride]
-            dw[o, k] += <real>total
+    """dw (O, K) += sum over images and places of dy (N, O, places) * x (N, group, plane)."""
+    if x.shape[0] * x.shape[1] * x.shape[2] == 0 or dy.shape[2] == 0:
+        return
+    cdef int64_t per_group = dy.shape[1] // x.shape[1]
+    with nogil:
+        if real is float:
+            depthwise_backward_weight_float(&dy[0, 0, 0], &x[0, 0, 0], &dw[0], x.shape[0], x.shape[1], per_group,
+                                            &sizes[0], &tables[0], &scratch[0], n_threads)
+        else:
+            depthwise_backward_weight_double(&dy[0, 0, 0], &x[0, 0, 0], &dw[0], x.shape[0], x.shape[1], per_group,
+                                             &sizes[0], &tables[0], &scratch[0], n_threads)
 
 
 include "views.pxi"

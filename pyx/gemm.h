@@ -1,21 +1,23 @@
-/* Matrix products for gemm.pyx and conv.pyx: one microkernel, written with vector extensions.
+/* Products of matrices for gemm.pyx and conv.pyx, written with the compiler's vector extensions.
 
-   The product is C[m, q] = sum_k A[m, k] * B[k, q] (+ what C holds, or a bias for each row).
+   The product is C[m, q] = sum over k of A[m, k] * B[k, q], followed by an epilogue (scale, bias, residual, ReLU).
 
-   - The microkernel keeps GEMM_MR x (nv vectors) sums in registers, nv = 1 .. GEMM_NV, so that a
-     narrow last panel (49 columns = 48 + 1) costs little more than its share.
-   - Rows of A that lie unit-stride in memory (weights) are read in place: only one scalar of each
-     row is needed at a time, and the rows of a tile stay in L1 while the panels pass by.  Otherwise
-     a panel of A is copied.
-   - B is copied panel by panel, zero-padded to whole vectors.  Its elements are found through two
-     tables of offsets (one for k, one for q), which makes a convolution a product without a column
-     buffer: offset(k) walks through channels and kernel positions, offset(q) through outputs.
-   - Columns run over a whole batch: column q is place q % places of image q / places.
-   - The sum over k of one element is always taken in the same order, in blocks of GEMM_KC, however
-     rows and columns are cut into tasks.  So any number of threads gives the same bits.
+   - The microkernel keeps up to GEMM_MR rows x GEMM_NV vectors of sums in registers.  Each step of k loads NV vectors
+     of B and one number of each row of A, so that with 14 x 2 vectors two multiply-adds a cycle need little more than
+     one load.  There is one microkernel for each number of rows: 64 rows are cut into 13 + 13 + 13 + 13 + 12.
+   - B is copied panel by panel: KC x (NV vectors), zero-padded to whole vectors, PANELS of them in L2.
+   - A is copied tile by tile: MR rows of KC elements, each row in one piece (the rows of weights as they lie, so that
+     it is a plain copy) but at a distance that is no multiple of the pages in which L1 places things; it stays in
+     L1 while the panels pass by.  So A is read once for each block of columns, and a batch of one does not pay for
+     packing its weights.
+   - A tile of sums goes through a buffer in L1 to its destination, which may be cut into images or lie strided.
+     The epilogue works there, on whole vectors: parts of vectors are copied to one first, so that a value does not
+     depend on where its tile began.
+   - The sum over k of one element is always taken in the same order, in blocks of GEMM_KC, however rows and columns
+     are cut into tasks.  So any number of threads gives the same bits.
 
-   Fused multiply-add is allowed here (the flags of this file permit contraction): products are bound
-   by arithmetic, and levels differ in rounding anyway by the order in which a vector sums. */
+   Fused multiply-add is allowed here (the flags of these files permit contraction): products are bound by arithmetic,
+   and levels differ in rounding anyway. */
 #ifndef CAFFEBN_GEMM_H
 #define CAFFEBN_GEMM_H
 
@@ -23,36 +25,75 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#define GEMM_THREAD() omp_get_thread_num()
+#else
+#define GEMM_THREAD() 0
+#endif
+
 #if defined(__AVX512F__)
 #define GEMM_BYTES 64
-#define GEMM_MR 8
+#define GEMM_MR 14
 #elif defined(__AVX__)
 #define GEMM_BYTES 32
-#define GEMM_MR 4
+#define GEMM_MR 6
 #elif defined(__aarch64__)
 #define GEMM_BYTES 16
-#define GEMM_MR 8
+#define GEMM_MR 12
 #else
 #define GEMM_BYTES 16
-#define GEMM_MR 4
+#define GEMM_MR 6
 #endif
-#define GEMM_NV 3          /* vectors in a panel of B; MR * NV sums + NV + 1 registers */
-#define GEMM_KC 256        /* depth of a block */
-#define GEMM_PANELS 4      /* panels of B that a task holds: KC * PANELS * NV vectors, in L2 */
+#define GEMM_NV 2               /* vectors in a panel of B */
+#define GEMM_KC 384             /* depth of a block */
+#define GEMM_KCS (GEMM_KC + 16) /* distance of the rows of a tile of A; the rest takes what a last vector overshoots */
+#define GEMM_PANELS 16          /* most panels of B that a task holds, in L2 */
 
+#define GEMM_INLINE static inline __attribute__((always_inline))
+#define GEMM_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define GEMM_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define GEMM_JOIN2(a, b) a##b
 #define GEMM_JOIN(a, b) GEMM_JOIN2(a, b)
 
+static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* How a product is cut: row shares x column blocks. */
+typedef struct { int64_t rows, panels, n_shares, n_blocks; } gemm_cut;
+
+/* Choose the cut whose slowest thread has least to do.  Costs are cycles for one k: a panel and a row take 1 (NV
+   multiply-adds, two a cycle), copying a row of a panel `pack`, copying a row of A about 0.2. */
+static inline gemm_cut gemm_choose(int64_t rows, int64_t n_panels, int64_t groups, double pack, int n_threads)
+{
+    gemm_cut best = {rows, GEMM_PANELS, 1, gemm_ceil_div(n_panels, GEMM_PANELS)};
+    double least = -1;
+    for (int64_t shares = 1; shares <= 4 * n_threads && (shares == 1 || rows / shares >= GEMM_MR); shares++)
+        for (int64_t panels = GEMM_MIN(n_panels, GEMM_PANELS); panels >= 1; panels--) {
+            const int64_t share = gemm_ceil_div(rows, shares), blocks = gemm_ceil_div(n_panels, panels);
+            const int64_t rounds = gemm_ceil_div(shares * blocks * groups, n_threads);
+            const double cost = (double)rounds * (panels * (share + pack) + 0.2 * share + 8);
+            if (least < 0 || cost < least * 0.99) {
+                least = cost;
+                best = (gemm_cut){share, panels, gemm_ceil_div(rows, share), blocks};
+            }
+        }
+    return best;
+}
+
 #define REAL float
+#define INDEX int32_t
 #define FN(name) GEMM_JOIN(name, _float)
 #include "gemm_impl.h"
 #undef REAL
+#undef INDEX
 #undef FN
 
 #define REAL double
+#define INDEX int64_t
 #define FN(name) GEMM_JOIN(name, _double)
 #include "gemm_impl.h"
 #undef REAL
+#undef INDEX
 #undef FN
 
 #endif

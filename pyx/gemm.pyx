@@ -1,26 +1,32 @@
-"""C = A B (+ C) for matrices of any stride: the products of InnerProduct.
+"""C = act((A B) * scale + bias) for matrices of any stride: the products of InnerProduct.
 
 Reads A, B (and C), writes C.  Work is cut into tasks of some columns by some rows; each task copies its own
 panels of B (see gemm.h), so tasks share nothing and any cut gives the same bits.
 """
 
-from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t
 
 from common cimport real
-from product cimport (
-    columns_of_task,
-    gemm_scratch_double,
-    gemm_scratch_float,
-    product_double,
-    product_float,
-    rows_of_task,
-)
+
+cdef extern from "gemm.h" nogil:
+    int GEMM_PANELS
+    int64_t product_scratch_float(int64_t panels)
+    int64_t product_scratch_double(int64_t panels)
+    void gemm_float(
+        const float *a, int64_t a_row, int64_t a_column, const float *b, int64_t b_row, int64_t b_column,
+        float *c, int64_t c_row, int64_t c_column, int64_t rows, int64_t columns, int64_t depth,
+        const float *scale, const float *bias, int by_column, int active, float slope, int accumulate,
+        float *scratch, int n_threads)
+    void gemm_double(
+        const double *a, int64_t a_row, int64_t a_column, const double *b, int64_t b_row, int64_t b_column,
+        double *c, int64_t c_row, int64_t c_column, int64_t rows, int64_t columns, int64_t depth,
+        const double *scale, const double *bias, int by_column, int active, double slope, int accumulate,
+        double *scratch, int n_threads)
 
 
 def scratch_size(int n_threads, bint double_precision):
     """Elements of scratch that `gemm` needs for that many threads."""
-    return n_threads * (gemm_scratch_double() if double_precision else gemm_scratch_float())
+    return n_threads * (product_scratch_double if double_precision else product_scratch_float)(GEMM_PANELS)
 
 
 def gemm(
@@ -28,33 +34,23 @@ def gemm(
     const real[::1] b, int64_t b_row, int64_t b_column,
     real[::1] c, int64_t c_row, int64_t c_column,
     int64_t rows, int64_t columns, int64_t depth,
+    const real[::1] scale, const real[::1] bias, bint by_column, bint active, real slope,
     bint accumulate, real[::1] scratch, int n_threads,
 ):
     """C (rows, columns) (+)= A (rows, depth) B (depth, columns), each given flat with its two strides."""
-    cdef bint double_precision = real is double
-    cdef int64_t block = columns_of_task(double_precision)
-    cdef int64_t n_blocks = (columns + block - 1) // block
-    cdef int64_t share = rows_of_task(rows, n_blocks, n_threads)
-    cdef int64_t per_thread = scratch_size(1, double_precision)
-    cdef int64_t task, m0, q0
     if rows == 0 or columns == 0:
         return
     cdef const real *a_data = &a[0] if depth else NULL
     cdef const real *b_data = &b[0] if depth else NULL
-    cdef real *c_data = &c[0]
-    cdef real *scratch_data = &scratch[0]
-    for task in prange(n_blocks * ((rows + share - 1) // share), nogil=True, num_threads=n_threads,
-                       schedule="dynamic", chunksize=1):
-        m0 = task // n_blocks * share
-        q0 = task % n_blocks * block
+    cdef const real *scale_data = &scale[0] if scale is not None else NULL
+    cdef const real *bias_data = &bias[0] if bias is not None else NULL
+    with nogil:
         if real is float:
-            product_float(a_data, a_row, a_column, depth, b_data, NULL, NULL, b_row, b_column, 0, columns,
-                          c_data, c_row, c_column, 0, m0, min(m0 + share, rows), q0, min(q0 + block, columns),
-                          NULL, accumulate, scratch_data + threadid() * per_thread)
+            gemm_float(a_data, a_row, a_column, b_data, b_row, b_column, &c[0], c_row, c_column, rows, columns, depth,
+                       scale_data, bias_data, by_column, active, slope, accumulate, &scratch[0], n_threads)
         else:
-            product_double(a_data, a_row, a_column, depth, b_data, NULL, NULL, b_row, b_column, 0, columns,
-                           c_data, c_row, c_column, 0, m0, min(m0 + share, rows), q0, min(q0 + block, columns),
-                           NULL, accumulate, scratch_data + threadid() * per_thread)
+            gemm_double(a_data, a_row, a_column, b_data, b_row, b_column, &c[0], c_row, c_column, rows, columns, depth,
+                        scale_data, bias_data, by_column, active, slope, accumulate, &scratch[0], n_threads)
 
 
 include "views.pxi"

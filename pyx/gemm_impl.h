@@ -1,31 +1,564 @@
 /* The part of gemm.h that is compiled for float and for double. */
 
 typedef REAL FN(vec) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INDEX FN(ivec) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
 
 enum {
     FN(LANES) = GEMM_BYTES / sizeof(REAL),
     FN(PANEL) = GEMM_NV * FN(LANES),              /* columns of a panel */
-    FN(BLOCK) = GEMM_PANELS * FN(PANEL)           /* columns of a task */
+    FN(ROOM) = (GEMM_MR + FN(LANES) - 1) / FN(LANES) * FN(LANES),   /* rows of a tile of A, whole vectors */
+    FN(BLOCK) = GEMM_PANELS * FN(PANEL)           /* most columns of a task */
 };
 
-/* One operand whose element (k, q) is data[row[k] + column[q % places] + (q / places) * image]. */
+static const INDEX FN(counting)[2 * 16] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                           16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+GEMM_INLINE FN(vec) FN(load)(const REAL *p) { return *(const FN(vec) *)p; }
+GEMM_INLINE void FN(store)(REAL *p, FN(vec) v) { *(FN(vec) *)p = v; }
+GEMM_INLINE FN(ivec) FN(lane_numbers)(void) { return *(const FN(ivec) *)FN(counting); }
+
+/* a where the mask is set, else b */
+GEMM_INLINE FN(vec) FN(select)(FN(ivec) mask, FN(vec) a, FN(vec) b)
+{
+    return (FN(vec))((mask & (FN(ivec))a) | (~mask & (FN(ivec))b));
+}
+
+/* Copy n < LANES elements in pieces of 8, 4, ..., each a few instructions. */
+GEMM_INLINE void FN(copy_few)(REAL *to, const REAL *from, int64_t n)
+{
+#pragma GCC unroll 4
+    for (int64_t piece = FN(LANES) / 2; piece; piece /= 2)
+        if (n & piece) memcpy(to, from, piece * sizeof(REAL)), to += piece, from += piece;
+}
+
+/* The first n <= LANES lanes of memory, zeros behind. */
+GEMM_INLINE FN(vec) FN(load_part)(const REAL *p, int64_t n)
+{
+    REAL part[FN(LANES)] = {0};
+    if (n >= FN(LANES)) return FN(load)(p);
+    FN(copy_few)(part, p, n);
+    return FN(load)(part);
+}
+
+GEMM_INLINE void FN(store_part)(REAL *p, FN(vec) v, int64_t n)
+{
+    REAL part[FN(LANES)];
+    if (n >= FN(LANES)) {
+        FN(store)(p, v);
+        return;
+    }
+    FN(store)(part, v);
+    FN(copy_few)(p, part, n);
+}
+
+/* Every second element of a and b. */
+GEMM_INLINE FN(vec) FN(evens)(FN(vec) a, FN(vec) b)
+{
+#ifdef __clang__
+    FN(vec) r;
+    for (int i = 0; i < FN(LANES) / 2; i++) r[i] = a[2 * i], r[i + FN(LANES) / 2] = b[2 * i];
+    return r;
+#else
+    return __builtin_shuffle(a, b, FN(lane_numbers)() * 2);
+#endif
+}
+
+/* Every second element of a and b, beginning with the second. */
+GEMM_INLINE FN(vec) FN(odds)(FN(vec) a, FN(vec) b)
+{
+#ifdef __clang__
+    FN(vec) r;
+    for (int i = 0; i < FN(LANES) / 2; i++) r[i] = a[2 * i + 1], r[i + FN(LANES) / 2] = b[2 * i + 1];
+    return r;
+#else
+    return __builtin_shuffle(a, b, FN(lane_numbers)() * 2 + 1);
+#endif
+}
+
+/* Transpose LANES vectors in registers: halves of pairs change places, at distances 1, 2, 4, ... */
+GEMM_INLINE void FN(transpose)(FN(vec) *v)
+{
+#ifdef __clang__
+    REAL t[FN(LANES)][FN(LANES)];
+    for (int i = 0; i < FN(LANES); i++)
+        for (int j = 0; j < FN(LANES); j++) t[j][i] = v[i][j];
+    memcpy(v, t, sizeof t);
+#else
+    const FN(ivec) lane = FN(lane_numbers)();
+#pragma GCC unroll 4
+    for (int s = 1; s < FN(LANES); s *= 2) {
+        const FN(ivec) high = (lane & s) != 0;          /* -1 in the lanes of the other half */
+        const FN(ivec) low_mask = lane + (high & (FN(LANES) - s)), high_mask = low_mask + s;
+#pragma GCC unroll 16
+        for (int i = 0; i < FN(LANES); i++)
+            if (!(i & s)) {
+                const FN(vec) a = v[i], b = v[i + s];
+                v[i] = __builtin_shuffle(a, b, low_mask);
+                v[i + s] = __builtin_shuffle(a, b, high_mask);
+            }
+    }
+#endif
+}
+
+/* to[i * to_row + j] = from[i + j * from_column] for i < ni, j < nj: columns become rows.
+
+   end: nothing is read from there on; spill: whole vectors may be written over what follows in a row of `to`. */
+static void FN(copy_transposed)(const REAL *from, int64_t from_column, const REAL *end, int64_t ni, int64_t nj,
+                                REAL *to, int64_t to_row, int spill)
+{
+    for (int64_t j = 0; j < nj; j += FN(LANES)) {
+        const int wj = (int)GEMM_MIN(nj - j, FN(LANES));
+        for (int64_t i = 0; i < ni; i += FN(LANES)) {
+            const int wi = (int)GEMM_MIN(ni - i, FN(LANES));
+            const REAL *at = from + i + j * from_column;
+            FN(vec) v[FN(LANES)];
+            for (int b = 0; b < FN(LANES); b++) {
+                const REAL *p = at + b * from_column;
+                if (b >= wj) v[b] = (FN(vec)){0};
+                else if (p + FN(LANES) <= end) v[b] = FN(load)(p);
+                else v[b] = FN(load_part)(p, wi);
+            }
+            FN(transpose)(v);
+            for (int b = 0; b < wi; b++) {
+                if (spill || wj == FN(LANES)) FN(store)(to + (i + b) * to_row + j, v[b]);
+                else FN(store_part)(to + (i + b) * to_row + j, v[b], wj);
+            }
+        }
+    }
+}
+
+/* ---- operands ---- */
+
+/* The columns of images that a kernel meets.
+
+   Row k = channel * taps + tap (or, by_tap, tap * channels + channel), column q = place of image q / places, places
+   being `rows` x `width`.  A tap is an outer position (all axes but the last) and an inner one:
+
+       element = data[(q / places) * image + channel * plane + row_from[outer][row] + inner[0] + col * stride]
+
+   or 0 where row_from is negative or col lies outside of [inner[1], inner[2]). */
 typedef struct {
-    const REAL *data;
-    const int64_t *row;         /* offset of k; NULL: k * row_stride */
-    const int64_t *column;      /* offset of a place; NULL: place * column_stride */
-    int64_t row_stride, column_stride, image;
+    const REAL *data, *end;             /* nothing is read from `end` on */
+    int64_t image, plane, channels, rows, width, stride, n_outer, n_inner;
+    const int64_t *row_from, *inner;    /* (n_outer, rows), (n_inner, 3) */
+    int by_tap;
+} FN(images);
+
+/* A or B; element (i, j) is data[i * row + j * column], or that of `images`, whose rows are i, or j if transposed. */
+typedef struct {
+    const FN(images) *images;
+    int transposed;
+    const REAL *data, *end;
+    int64_t row, column;
 } FN(operand);
 
-/* The result: element (m, q) is data[m * row + (q % places) * column + (q / places) * image]. */
+/* One piece of a row of columns: `length` elements from `from` on (-1: zeros), to be written at `at`. */
+typedef struct { int64_t at, length, from; } FN(piece);
+
+GEMM_INLINE int FN(add_piece)(FN(piece) *pieces, int n, int64_t at, int64_t length, int64_t from, int64_t stride)
+{
+    if (length <= 0) return n;
+    if (n) {
+        FN(piece) *last = &pieces[n - 1];
+        if (from < 0 ? last->from < 0 : last->from >= 0 && last->from + last->length * stride == from) {
+            last->length += length;
+            return n;
+        }
+    }
+    pieces[n] = (FN(piece)){at, length, from};
+    return n + 1;
+}
+
+/* Cut n columns at one tap into pieces in ascending order, zeros up to `full`; return their number.
+
+   image, row, col: place of the first column; row_from, inner: of the tap. */
+GEMM_INLINE int FN(cut_row)(const FN(images) *v, const int64_t *row_from, const int64_t *inner, int64_t image,
+                            int64_t row, int64_t col, int64_t columns, int64_t full, FN(piece) *pieces)
+{
+    int n = 0;
+    for (int64_t j = 0; j < columns;) {
+        const int64_t length = GEMM_MIN(v->width - col, columns - j);
+        int64_t low = GEMM_MAX(col, inner[1]), high = GEMM_MIN(col + length, inner[2]);
+        if (row_from[row] < 0 || low >= high) low = high = col + length;
+        n = FN(add_piece)(pieces, n, j, low - col, -1, 0);
+        n = FN(add_piece)(pieces, n, j + low - col, high - low,
+                          image * v->image + row_from[row] + inner[0] + low * v->stride, v->stride);
+        n = FN(add_piece)(pieces, n, j + high - col, col + length - high, -1, 0);
+        j += length;
+        col = 0;
+        if (++row == v->rows) row = 0, image++;
+    }
+    return FN(add_piece)(pieces, n, columns, full - columns, -1, 0);
+}
+
+/* Copy one piece for n channels; `nv` whole vectors, the last of which may be a part.
+
+   What a last vector writes too much is overwritten by the next piece; at the end of a row it is merged.  ahead: ask for
+   the next panel. */
+GEMM_INLINE void FN(copy_piece)(const FN(piece) *p, int64_t nv, int64_t stride, const REAL *from, int64_t plane,
+                                int64_t n, REAL *to, int64_t to_step, int merge, int ahead)
+{
+    const FN(ivec) keep = FN(lane_numbers)() < (INDEX)(p->length - (nv - 1) * FN(LANES));
+    for (int64_t c = 0; c < n; c++, from += plane, to += to_step)
+        for (int64_t b = 0; b < nv; b++) {
+            FN(vec) v = {0};
+            if (stride == 1) v = FN(load)(from + b * FN(LANES));
+            else if (stride == 2)
+                v = FN(evens)(FN(load)(from + 2 * b * FN(LANES)), FN(load)(from + (2 * b + 1) * FN(LANES)));
+            if (merge && b == nv - 1) v = FN(select)(keep, v, FN(load)(to + b * FN(LANES)));
+            FN(store)(to + b * FN(LANES), v);
+            if (ahead) __builtin_prefetch(from + FN(PANEL) + b * FN(LANES), 0, 2);
+        }
+}
+
+/* to[(k - k0) * to_row + q - q0] = element (k, q), zeros from q1 - q0 up to `full`, full <= to_row. */
+static void FN(load_images)(const FN(images) *v, int64_t k0, int64_t k1, int64_t q0, int64_t q1,
+                            int64_t full, REAL *to, int64_t to_row)
+{
+    FN(piece) pieces[3 * GEMM_KC + 1];
+    const int64_t taps = v->n_outer * v->n_inner, places = v->rows * v->width;
+    if (q0 >= q1 || k0 >= k1) return;
+    const int64_t image = q0 / places, row = (q0 - image * places) / v->width, col = (q0 - image * places) % v->width;
+    const int64_t *row_from = v->row_from, *inner = v->inner;
+    for (int64_t tap = 0, outer_end = v->n_inner; tap < taps; tap++, inner += 3) {
+        if (tap == outer_end) outer_end += v->n_inner, row_from += v->rows, inner = v->inner;
+        /* channels of this tap among the rows, the row of the first, and the distance of their rows */
+        int64_t c0, c1, first, step;
+        if (v->by_tap) {
+            c0 = GEMM_MAX(k0 - tap * v->channels, 0);
+            c1 = GEMM_MIN(k1 - tap * v->channels, v->channels);
+            first = tap * v->channels + c0, step = 1;
+        } else {
+            c0 = k0 / taps + (tap < k0 % taps);
+            c1 = k1 / taps + (tap < k1 % taps);
+            first = c0 * taps + tap, step = taps;
+        }
+        if (c0 >= c1) continue;
+        REAL *base = to + (first - k0) * to_row;
+        const int64_t to_step = step * to_row;
+        const int n_pieces = FN(cut_row)(v, row_from, inner, image, row, col, q1 - q0, full, pieces);
+        for (int i = 0; i < n_pieces; i++) {
+            const FN(piece) *p = &pieces[i];
+            const int64_t nv = gemm_ceil_div(p->length, FN(LANES)), n = c1 - c0;
+            const int merge = p->at + nv * FN(LANES) > to_row;
+            REAL *at = base + p->at;
+            if (p->from < 0) {
+                FN(copy_piece)(p, nv, 0, NULL, 0, n, at, to_step, merge, 0);
+                continue;
+            }
+            const REAL *from = v->data + p->from + c0 * v->plane;
+            /* channels whose last vector ends before the end of the array */
+            int64_t safe = v->end - from - nv * FN(LANES) * v->stride;
+            safe = v->stride > 2 || safe < 0 ? 0 : v->plane ? GEMM_MIN(safe / v->plane + 1, n) : n;
+            /* a panel of long rows is followed by its neighbour, which no prefetcher foresees */
+            if (v->stride == 1 && nv == GEMM_NV && full == FN(PANEL) && taps == 1)
+                FN(copy_piece)(p, GEMM_NV, 1, from, v->plane, safe, at, to_step, merge, 1);
+            else if (v->stride == 1 && nv == 1) FN(copy_piece)(p, 1, 1, from, v->plane, safe, at, to_step, merge, 0);
+            else if (v->stride == 1 && nv == 2) FN(copy_piece)(p, 2, 1, from, v->plane, safe, at, to_step, merge, 0);
+            else if (v->stride == 1) FN(copy_piece)(p, nv, 1, from, v->plane, safe, at, to_step, merge, 0);
+            else if (v->stride == 2) FN(copy_piece)(p, nv, 2, from, v->plane, safe, at, to_step, merge, 0);
+            for (int64_t c = safe; c < n; c++)
+                for (int64_t j = 0; j < p->length; j++)
+                    at[c * to_step + j] = from[c * v->plane + j * v->stride];
+        }
+    }
+}
+
+/* to[(i - i0) * to_row + j - j0] = element (i, j), zeros up to `full` columns; spill: see copy_transposed.
+
+   temp: LANES rows of KCS elements. */
+static void FN(load_operand)(const FN(operand) *o, int64_t i0, int64_t i1, int64_t j0, int64_t j1, int64_t full,
+                             REAL *to, int64_t to_row, REAL *temp)
+{
+    const int64_t ni = i1 - i0, nj = j1 - j0;
+    if (o->images && !o->transposed) {
+        FN(load_images)(o->images, i0, i1, j0, j1, full, to, to_row);
+        return;
+    }
+    const int spill = to_row >= full + FN(LANES);
+    if (o->images)
+        for (int64_t j = 0; j < nj; j += FN(LANES)) {
+            const int64_t w = GEMM_MIN(nj - j, FN(LANES));
+            FN(load_images)(o->images, j0 + j, j0 + j + w, i0, i1, ni, temp, GEMM_KCS);
+            /* temp[b][i] -> to[i][j + b] */
+            FN(copy_transposed)(temp, GEMM_KCS, temp + FN(LANES) * GEMM_KCS, ni, w, to + j, to_row, spill);
+        }
+    else {
+        const REAL *from = o->data + i0 * o->row + j0 * o->column;
+        if (o->column == 1)
+            for (int64_t i = 0; i < ni; i++, from += o->row) {
+                REAL *row = to + i * to_row;
+                int64_t j = 0;
+                for (; j + FN(LANES) <= nj; j += FN(LANES)) FN(store)(row + j, FN(load)(from + j));
+                for (; j < nj; j++) row[j] = from[j];
+            }
+        else if (o->row == 1) FN(copy_transposed)(from, o->column, o->end, ni, nj, to, to_row, spill);
+        else
+            for (int64_t i = 0; i < ni; i++)
+                for (int64_t j = 0; j < nj; j++) to[i * to_row + j] = from[i * o->row + j * o->column];
+    }
+    if (full > nj)
+        for (int64_t i = 0; i < ni; i++)
+            for (int64_t j = nj; j < full; j++) to[i * to_row + j] = 0;
+}
+
+/* ---- results ---- */
+
+/* The result: element (m, q) lies at m * row + (q / places) * image + row_to[row of q] + col * column. */
 typedef struct {
     REAL *data;
-    int64_t row, column, image;
+    int64_t row, image, rows, width, column;
+    const int64_t *row_to;              /* (rows), or NULL: one row */
 } FN(result);
 
-/* Elements of scratch that one thread needs. */
-static inline int64_t FN(gemm_scratch)(void)
+/* What happens to a finished sum: act(sum * scale + bias + residual); NULL leaves a part out. */
+typedef struct {
+    const REAL *scale, *bias, *residual;    /* scale, bias: by row, or by column; residual: laid out as the result */
+    int by_column, active;
+    REAL slope;
+} FN(epilogue);
+
+GEMM_INLINE FN(vec) FN(scaled)(FN(vec) v, REAL scale, REAL bias) { return v * scale + ((FN(vec)){0} + bias); }
+
+GEMM_INLINE FN(vec) FN(rectified)(FN(vec) v, REAL slope) { return FN(select)((FN(ivec))(v > 0), v, v * slope); }
+
+/* Where the columns of a tile go: parts that lie in one row of places, at steps of result.column. */
+typedef struct { int64_t j, length, to; } FN(part);
+
+static int FN(cut_columns)(const FN(result) *c, int64_t q, int64_t width, FN(part) *parts)
 {
-    return (int64_t)GEMM_KC * FN(BLOCK) + GEMM_KC * GEMM_MR + GEMM_MR * FN(PANEL) + 3 * FN(LANES);
+    const int64_t places = c->rows * c->width;
+    int64_t image = q / places, row = (q - image * places) / c->width, col = (q - image * places) % c->width;
+    int n = 0;
+    for (int64_t j = 0; j < width; n++) {
+        const int64_t length = GEMM_MIN(c->width - col, width - j);
+        parts[n] = (FN(part)){j, length, image * c->image + (c->row_to ? c->row_to[row] : 0) + col * c->column};
+        j += length;
+        col = 0;
+        if (++row == c->rows) row = 0, image++;
+    }
+    return n;
+}
+
+/* Ask for the memory of a part of a tile, so that it is there when the tile is finished. */
+GEMM_INLINE void FN(prefetch)(const REAL *to, int64_t row, int64_t n, int64_t length)
+{
+    for (int64_t i = 0; i < n; i++, to += row)
+        for (int64_t j = 0; j < length; j += 64 / (int)sizeof(REAL)) __builtin_prefetch(to + j, 1);
+}
+
+/* Finish a tile of whole vectors that lie side by side: n rows of `tile`, at distance `row` in memory.
+
+   scale, bias: of the first row, or NULL. */
+static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t n, REAL *to, int64_t row, int add,
+                                                       const FN(epilogue) *e, const REAL *scale, const REAL *bias,
+                                                       const REAL *residual)
+{
+    const int active = e && e->active;
+    const REAL slope = e ? e->slope : 0;
+    for (int64_t i = 0; i < n; i++, tile += FN(PANEL), to += row) {
+        FN(vec) v[GEMM_NV];
+#pragma GCC unroll 2
+        for (int j = 0; j < GEMM_NV; j++) v[j] = FN(load)(tile + j * FN(LANES));
+        if (add)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) v[j] += FN(load)(to + j * FN(LANES));
+        if (scale)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) v[j] = FN(scaled)(v[j], scale[i], bias ? bias[i] : 0);
+        else if (bias)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) v[j] += bias[i];
+        if (residual)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) v[j] += FN(load)(residual + i * row + j * FN(LANES));
+        if (active)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) v[j] = FN(rectified)(v[j], slope);
+#pragma GCC unroll 2
+        for (int j = 0; j < GEMM_NV; j++) FN(store)(to + j * FN(LANES), v[j]);
+    }
+}
+
+/* Copy parts of a tile's row together, or out to where they belong. */
+GEMM_INLINE void FN(copy_parts)(const FN(part) *parts, int n_parts, REAL *side, REAL *memory, int out)
+{
+    for (const FN(part) *p = parts; p < parts + n_parts; p++) {
+        REAL *to = out ? memory + p->to : side + p->j;
+        const REAL *from = out ? side + p->j : memory + p->to;
+        int64_t n = p->length;
+        for (; n >= FN(LANES); n -= FN(LANES), to += FN(LANES), from += FN(LANES)) FN(store)(to, FN(load)(from));
+        FN(copy_few)(to, from, n);
+    }
+}
+
+/* Finish a tile whose rows are cut into parts, each of which lies side by side; see finish_whole. */
+static __attribute__((noinline)) void FN(finish_cut)(const REAL *tile, int64_t n, const FN(part) *parts, int n_parts,
+                                                     REAL *to, int64_t row, int add, const FN(epilogue) *e,
+                                                     const REAL *scale, const REAL *bias, const REAL *residual)
+{
+    for (int64_t i = 0; i < n; i++, tile += FN(PANEL), to += row) {
+        REAL sums[FN(PANEL)], more[FN(PANEL)];
+        if (add) FN(copy_parts)(parts, n_parts, sums, to, 0);
+        if (residual) FN(copy_parts)(parts, n_parts, more, (REAL *)residual + i * row, 0);
+        for (int j = 0; j < FN(PANEL); j += FN(LANES)) {
+            FN(vec) v = FN(load)(tile + j);
+            if (add) v += FN(load)(sums + j);
+            if (scale) v = FN(scaled)(v, scale[i], bias ? bias[i] : 0);
+            else if (bias) v += bias[i];
+            if (residual) v += FN(load)(more + j);
+            if (e && e->active) v = FN(rectified)(v, e->slope);
+            FN(store)(sums + j, v);
+        }
+        FN(copy_parts)(parts, n_parts, sums, to, 1);
+    }
+}
+
+/* n elements at a distance, as a vector; at distance 0 one element in all lanes. */
+GEMM_INLINE FN(vec) FN(gather)(const REAL *p, int64_t n, int64_t step)
+{
+    if (step == 1) return FN(load_part)(p, n);
+    REAL part[FN(LANES)] = {0};
+    for (int64_t l = 0; l < n; l++) part[l] = p[l * step];
+    return FN(load)(part);
+}
+
+/* Finish up to a vector of one row, at steps of `column`; scale, bias: of its first column, or NULL. */
+static __attribute__((noinline)) void FN(finish_part)(const REAL *sums, int64_t n, REAL *to, int64_t column, int add,
+                                                      const FN(epilogue) *e, const REAL *scale, const REAL *bias,
+                                                      const REAL *residual)
+{
+    const FN(vec) none = {0};
+    FN(vec) v = FN(gather)(sums, n, 1), s = none, b = none;
+    if (add) v += FN(gather)(to, n, column);
+    if (scale && e->by_column) s = FN(gather)(scale, n, 1);
+    else if (scale) s = none + *scale;
+    if (bias && e->by_column) b = FN(gather)(bias, n, 1);
+    else if (bias) b = none + *bias;
+    if (scale) v = v * s + b;
+    else if (bias) v += b;
+    if (residual) v += FN(gather)(residual, n, column);
+    if (e && e->active) v = FN(rectified)(v, e->slope);
+    if (column != 1) {
+        REAL part[FN(LANES)];
+        FN(store)(part, v);
+        for (int64_t l = 0; l < n; l++) to[l * column] = part[l];
+    } else FN(store_part)(to, v, n);
+}
+
+/* Write rows [m, m + n) of a tile of sums whose first column is q, added to what is there if `add`.
+
+   e: the epilogue, or NULL while sums are partial. */
+static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, const FN(part) *parts, int n_parts,
+                                                 const FN(result) *c, int64_t m, int64_t q, int add,
+                                                 const FN(epilogue) *e)
+{
+    const REAL *scale = e ? e->scale : NULL, *bias = e ? e->bias : NULL, *residual = e ? e->residual : NULL;
+    const int64_t by_row = e && !e->by_column, by_column = e && e->by_column;
+    if (n_parts == 1 && parts->length == FN(PANEL) && c->column == 1 && !((scale || bias) && by_column)) {
+        const int64_t at = m * c->row + parts->to;
+        FN(finish_whole)(tile, n, c->data + at, c->row, add, e, scale ? scale + m : NULL, bias ? bias + m : NULL,
+                         residual ? residual + at : NULL);
+        return;
+    }
+    if (c->column == 1 && !((scale || bias) && by_column)) {
+        FN(finish_cut)(tile, n, parts, n_parts, c->data + m * c->row, c->row, add, e, scale ? scale + m : NULL,
+                       bias ? bias + m : NULL, residual ? residual + m * c->row : NULL);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        for (const FN(part) *p = parts; p < parts + n_parts; p++)
+            for (int64_t j = 0; j < p->length; j += FN(LANES)) {
+                const int64_t at = (m + i) * c->row + p->to + j * c->column;
+                const int64_t index = by_row * (m + i) + by_column * (q + p->j + j);
+                FN(finish_part)(tile + i * FN(PANEL) + p->j + j, GEMM_MIN(p->length - j, FN(LANES)), c->data + at,
+                                c->column, add, e, scale ? scale + index : NULL, bias ? bias + index : NULL,
+                                residual ? residual + at : NULL);
+            }
+}
+
+/* ---- the microkernel ---- */
+
+/* tile = A (mr rows) x B (panel of nv vectors), over `depth`; element (i, k) of A is a[i * row + k * column].
+
+   mr, nv, row and column are constants where this is called. */
+GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int column, const REAL *a, const REAL *b,
+                           int64_t depth, REAL *tile)
+{
+    FN(vec) sum[GEMM_MR][GEMM_NV];
+#pragma GCC unroll 14
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) sum[i][j] = (FN(vec)){0};
+    for (int64_t k = 0; k < depth; k++) {
+        FN(vec) bv[GEMM_NV];
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) bv[j] = FN(load)(b + j * FN(LANES));
+        b += nv * FN(LANES);
+#pragma GCC unroll 14
+        for (int i = 0; i < mr; i++) {
+            const REAL s = a[i * row];
+#pragma GCC unroll 2
+            for (int j = 0; j < nv; j++) sum[i][j] += s * bv[j];
+        }
+        a += column;
+    }
+#pragma GCC unroll 14
+    for (int i = 0; i < mr; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) FN(store)(tile + i * FN(PANEL) + j * FN(LANES), sum[i][j]);
+}
+
+typedef void (*FN(micro_kernel))(const REAL *a, const REAL *b, int64_t depth, REAL *tile);
+
+/* micro: rows of A at a distance of KCS; side_micro: rows side by side, ROOM for each k */
+#define GEMM_MICRO(mr)                                                                                          \
+    static void FN(micro_1_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                       \
+    {                                                                                                           \
+        FN(micro)(mr, 1, GEMM_KCS, 1, a, b, depth, tile);                                                       \
+    }                                                                                                           \
+    static void FN(micro_2_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                       \
+    {                                                                                                           \
+        FN(micro)(mr, 2, GEMM_KCS, 1, a, b, depth, tile);                                                       \
+    }                                                                                                           \
+    static void FN(side_micro_1_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                  \
+    {                                                                                                           \
+        FN(micro)(mr, 1, 1, FN(ROOM), a, b, depth, tile);                                                        \
+    }                                                                                                           \
+    static void FN(side_micro_2_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                  \
+    {                                                                                                           \
+        FN(micro)(mr, 2, 1, FN(ROOM), a, b, depth, tile);                                                        \
+    }
+GEMM_MICRO(1) GEMM_MICRO(2) GEMM_MICRO(3) GEMM_MICRO(4) GEMM_MICRO(5) GEMM_MICRO(6)
+#if GEMM_MR >= 12
+GEMM_MICRO(7) GEMM_MICRO(8) GEMM_MICRO(9) GEMM_MICRO(10) GEMM_MICRO(11) GEMM_MICRO(12)
+#endif
+#if GEMM_MR >= 14
+GEMM_MICRO(13) GEMM_MICRO(14)
+#endif
+#undef GEMM_MICRO
+
+#define GEMM_FEW(name) FN(name##_1), FN(name##_2), FN(name##_3), FN(name##_4), FN(name##_5), FN(name##_6)
+#define GEMM_MORE(name) FN(name##_7), FN(name##_8), FN(name##_9), FN(name##_10), FN(name##_11), FN(name##_12)
+#if GEMM_MR >= 14
+#define GEMM_ALL(name) {GEMM_FEW(name), GEMM_MORE(name), FN(name##_13), FN(name##_14)}
+#elif GEMM_MR >= 12
+#define GEMM_ALL(name) {GEMM_FEW(name), GEMM_MORE(name)}
+#else
+#define GEMM_ALL(name) {GEMM_FEW(name)}
+#endif
+static const FN(micro_kernel) FN(micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(micro_1), GEMM_ALL(micro_2)};
+static const FN(micro_kernel) FN(side_micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(side_micro_1), GEMM_ALL(side_micro_2)};
+#undef GEMM_FEW
+#undef GEMM_MORE
+#undef GEMM_ALL
+
+/* ---- a task ---- */
+
+/* Elements of scratch that one thread needs for `panels` panels of B. */
+static inline int64_t FN(product_scratch)(int64_t panels)
+{
+    return GEMM_KC * panels * FN(PANEL) + (GEMM_MR + FN(LANES)) * GEMM_KCS + GEMM_MR * FN(PANEL) + 4 * FN(LANES);
 }
 
 static inline REAL *FN(aligned)(REAL *p)
@@ -33,148 +566,89 @@ static inline REAL *FN(aligned)(REAL *p)
     return (REAL *)(((uintptr_t)p + GEMM_BYTES - 1) & ~(uintptr_t)(GEMM_BYTES - 1));
 }
 
-/* tile (+)= A (MR rows) x B (panel of nv vectors), over `depth`; nv and unit are constants where called. */
-static inline __attribute__((always_inline)) void FN(micro)(
-    const int nv, const REAL *const *rows, const int64_t step, int64_t depth,
-    const REAL *b, REAL *c, int64_t c_row, int accumulate)
+/* Rows [m0, m1) and columns [q0, q1) of the result, summed over k in [d0, d1).
+
+   accumulate: add to what the result holds; scratch: product_scratch(panels of the columns) elements. */
+static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(result) *c, int64_t d0, int64_t d1,
+                        int64_t m0, int64_t m1, int64_t q0, int64_t q1, const FN(epilogue) *e, int accumulate,
+                        REAL *scratch)
 {
-    FN(vec) sum[GEMM_MR][GEMM_NV];
-#pragma GCC unroll 8
-    for (int i = 0; i < GEMM_MR; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < nv; j++) sum[i][j] = (FN(vec)){0};
-    const REAL *a[GEMM_MR];
-#pragma GCC unroll 8
-    for (int i = 0; i < GEMM_MR; i++) a[i] = rows[i];
-    for (int64_t k = 0; k < depth; k++) {
-        FN(vec) bv[GEMM_NV];
-#pragma GCC unroll 3
-        for (int j = 0; j < nv; j++) bv[j] = ((const FN(vec) *)b)[j];
-        b += nv * FN(LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < GEMM_MR; i++) {
-            const REAL s = a[i][k * step];
-#pragma GCC unroll 3
-            for (int j = 0; j < nv; j++) sum[i][j] += s * bv[j];
+    const int64_t n_panels = gemm_ceil_div(q1 - q0, FN(PANEL)), n_tiles = gemm_ceil_div(m1 - m0, GEMM_MR);
+    REAL *a_tile = FN(aligned)(scratch);
+    REAL *temp = a_tile + GEMM_MR * GEMM_KCS;
+    REAL *tile = temp + FN(LANES) * GEMM_KCS;
+    REAL *panels = tile + GEMM_MR * FN(PANEL);          /* last: a vector may be merged behind its end */
+
+    for (int64_t k0 = d0; k0 < d1 || k0 == d0; k0 += GEMM_KC) {
+        const int64_t k1 = GEMM_MIN(k0 + GEMM_KC, d1), kc = k1 - k0;
+        const int add = accumulate || k0 > d0;
+        for (int64_t p = 0; p < n_panels; p++) {
+            const int64_t q = q0 + p * FN(PANEL), end = GEMM_MIN(q + FN(PANEL), q1);
+            const int64_t full = gemm_ceil_div(end - q, FN(LANES)) * FN(LANES);
+            FN(load_operand)(b, k0, k1, q, end, full, panels + p * GEMM_KC * FN(PANEL), full, temp);
         }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < GEMM_MR; i++) {
-        FN(vec) *row = (FN(vec) *)(c + i * c_row);
-#pragma GCC unroll 3
-        for (int j = 0; j < nv; j++) {
-            if (accumulate) sum[i][j] += row[j];
-            row[j] = sum[i][j];
-        }
-    }
-}
-
-static void FN(micro_any)(int nv, const REAL *const *rows, int64_t step, int64_t depth,
-                          const REAL *b, REAL *c, int64_t c_row, int accumulate)
-{
-    if (step == 1) {
-        if (nv == 3) FN(micro)(3, rows, 1, depth, b, c, c_row, accumulate);
-        else if (nv == 2) FN(micro)(2, rows, 1, depth, b, c, c_row, accumulate);
-        else FN(micro)(1, rows, 1, depth, b, c, c_row, accumulate);
-    } else {
-        if (nv == 3) FN(micro)(3, rows, GEMM_MR, depth, b, c, c_row, accumulate);
-        else if (nv == 2) FN(micro)(2, rows, GEMM_MR, depth, b, c, c_row, accumulate);
-        else FN(micro)(1, rows, GEMM_MR, depth, b, c, c_row, accumulate);
-    }
-}
-
-/* Copy depth [k0, k1) of `width` columns from q0 on into a panel of nv vectors, zero-padded. */
-static void FN(pack)(const FN(operand) *b, int64_t places, int64_t k0, int64_t k1, int64_t q0, int width,
-                     int nv, REAL *panel)
-{
-    int64_t at[FN(PANEL)];
-    int run = 1;                /* the columns lie side by side */
-    for (int j = 0; j < width; j++) {
-        const int64_t q = q0 + j, image = q / places, place = q - image * places;
-        at[j] = image * b->image + (b->column ? b->column[place] : place * b->column_stride);
-        run &= at[j] == at[0] + j;
-    }
-    const int full = nv * FN(LANES);
-    for (int64_t k = k0; k < k1; k++) {
-        const REAL *from = b->data + (b->row ? b->row[k] : k * b->row_stride);
-        if (run && width == full) memcpy(panel, from + at[0], full * sizeof(REAL));
-        else {
-            if (run) for (int j = 0; j < width; j++) panel[j] = from[at[0] + j];
-            else for (int j = 0; j < width; j++) panel[j] = from[at[j]];
-            for (int j = width; j < full; j++) panel[j] = 0;
-        }
-        panel += full;
-    }
-}
-
-/* Add or write `rows` x `width` of a tile to columns q0.. of the result. */
-static void FN(unload)(const REAL *tile, int n_rows, int width, const FN(result) *c, int64_t places,
-                       int64_t m0, int64_t q0, int accumulate)
-{
-    for (int j = 0; j < width; j++) {
-        const int64_t q = q0 + j, image = q / places, place = q - image * places;
-        REAL *to = c->data + m0 * c->row + place * c->column + image * c->image;
-        for (int i = 0; i < n_rows; i++, to += c->row)
-            *to = accumulate ? *to + tile[i * FN(PANEL) + j] : tile[i * FN(PANEL) + j];
-    }
-}
-
-/* Rows [m0, m1) and columns [q0, q1) of the result, q1 - q0 <= BLOCK.
-
-   a          element (m, k) is a[m * a_row + k * a_column]
-   b          element (k, q): see operand; b_rows and b_columns are the tables or NULL
-   c          element (m, q): see result
-   bias       added to each row, or NULL
-   accumulate add to what the result holds
-   scratch    gemm_scratch() elements */
-static void FN(product)(const REAL *a, int64_t a_row, int64_t a_column, int64_t depth,
-                        const REAL *b_data, const int64_t *b_rows, const int64_t *b_columns,
-                        int64_t b_row, int64_t b_column, int64_t b_image, int64_t places,
-                        REAL *c_data, int64_t c_row, int64_t c_column, int64_t c_image,
-                        int64_t m0, int64_t m1, int64_t q0, int64_t q1,
-                        const REAL *bias, int accumulate, REAL *scratch)
-{
-    const FN(operand) operand = {b_data, b_rows, b_columns, b_row, b_column, b_image}, *b = &operand;
-    const FN(result) result = {c_data, c_row, c_column, c_image}, *c = &result;
-    REAL *panels = FN(aligned)(scratch);
-    REAL *a_panel = panels + (int64_t)GEMM_KC * FN(BLOCK);
-    REAL *tile = FN(aligned)(a_panel + GEMM_KC * GEMM_MR);
-
-    for (int64_t k0 = 0; k0 < depth || k0 == 0; k0 += GEMM_KC) {
-        const int64_t k1 = k0 + GEMM_KC < depth ? k0 + GEMM_KC : depth, kc = k1 - k0;
-        const int add = accumulate || k0 > 0;
-        for (int64_t q = q0, p = 0; q < q1; q += FN(PANEL), p++) {
-            const int width = q1 - q < FN(PANEL) ? (int)(q1 - q) : FN(PANEL);
-            FN(pack)(b, places, k0, k1, q, width, (width + FN(LANES) - 1) / FN(LANES),
-                     panels + p * GEMM_KC * FN(PANEL));
-        }
-        for (int64_t m = m0; m < m1; m += GEMM_MR) {
-            const int n_rows = m1 - m < GEMM_MR ? (int)(m1 - m) : GEMM_MR;
-            const REAL *rows[GEMM_MR];
-            for (int i = 0; i < GEMM_MR; i++) {     /* rows that do not exist repeat the last one */
-                const REAL *row = a + (m + (i < n_rows ? i : n_rows - 1)) * a_row + k0 * a_column;
-                if (a_column == 1) rows[i] = row;
-                else {
-                    for (int64_t k = 0; k < kc; k++) a_panel[k * GEMM_MR + i] = row[k * a_column];
-                    rows[i] = a_panel + i;
-                }
-            }
-            for (int64_t q = q0, p = 0; q < q1; q += FN(PANEL), p++) {
-                const int width = q1 - q < FN(PANEL) ? (int)(q1 - q) : FN(PANEL);
-                const int nv = (width + FN(LANES) - 1) / FN(LANES);
-                const int64_t image = q / places, place = q - image * places;
-                const REAL *panel = panels + p * GEMM_KC * FN(PANEL);
-                const int step = a_column == 1 ? 1 : GEMM_MR;
-                const int whole = n_rows == GEMM_MR && width == nv * FN(LANES) && c->column == 1
-                                  && place + width <= places;
-                REAL *to = whole ? c->data + m * c->row + place + image * c->image : tile;
-                const int64_t to_row = whole ? c->row : FN(PANEL);
-                FN(micro_any)(nv, rows, step, kc, panel, to, to_row, whole && add);
-                if (bias && k0 == 0)
-                    for (int i = 0; i < n_rows; i++)
-                        for (int j = 0; j < width; j++) to[i * to_row + j] += bias[m + i];
-                if (!whole) FN(unload)(tile, n_rows, width, c, places, m, q, add);
+        for (int64_t t = 0; t < n_tiles; t++) {
+            const int64_t m = m0 + (m1 - m0) * t / n_tiles, n = m0 + (m1 - m0) * (t + 1) / n_tiles - m;
+            FN(load_operand)(a, m, m + n, k0, k1, kc, a_tile, GEMM_KCS, temp);
+            for (int64_t p = 0; p < n_panels; p++) {
+                const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
+                FN(part) parts[FN(PANEL)];
+                const int n_parts = FN(cut_columns)(c, q, width, parts);
+                for (int i = 0; i < n_parts && c->column == 1; i++)
+                    FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
+                FN(micros)[width > FN(LANES)][n - 1](a_tile, panels + p * GEMM_KC * FN(PANEL), kc, tile);
+                FN(finish)(tile, n, parts, n_parts, c, m, q, add, k1 == d1 ? e : NULL);
             }
         }
     }
+}
+
+/* The whole product of `rows` x `columns`, for each of `groups` whose operands lie at a distance, on n_threads.
+
+   scratch: n_threads * product_scratch(PANELS) elements. */
+typedef struct { int64_t a, b, c, e; } FN(distance);
+
+static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(result) *c, int64_t rows,
+                         int64_t columns, int64_t depth, int64_t groups, const FN(distance) *step,
+                         const FN(epilogue) *e, int accumulate, REAL *scratch, int n_threads)
+{
+    if (rows <= 0 || columns <= 0) return;
+    const gemm_cut cut = gemm_choose(rows, gemm_ceil_div(columns, FN(PANEL)), groups, 5, n_threads);
+    const int64_t share = cut.rows, width = cut.panels * FN(PANEL), size = FN(product_scratch)(GEMM_PANELS);
+    const int64_t per_group = cut.n_shares * cut.n_blocks, n_tasks = groups * per_group;
+#pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
+    for (int64_t task = 0; task < n_tasks; task++) {
+        const int64_t group = task / per_group, m = task % per_group % cut.n_shares * share;
+        const int64_t q = task % per_group / cut.n_shares * width;
+        FN(images) view;
+        FN(operand) a_group = *a, b_group = *b;
+        FN(result) c_group = *c;
+        FN(epilogue) e_group = *e;
+        a_group.data += group * step->a;
+        if (b->images) {
+            view = *b->images;
+            view.data += group * step->b;
+            b_group.images = &view;
+        }
+        c_group.data += group * step->c;
+        if (e->scale) e_group.scale += group * step->e;
+        if (e->bias) e_group.bias += group * step->e;
+        if (e->residual) e_group.residual += group * step->c;
+        FN(product)(&a_group, &b_group, &c_group, 0, depth, m, GEMM_MIN(m + share, rows), q,
+                    GEMM_MIN(q + width, columns), &e_group, accumulate, scratch + GEMM_THREAD() * size);
+    }
+}
+
+/* C (rows, columns) (+)= A (rows, depth) B (depth, columns), then the epilogue; each given with its two strides. */
+static void FN(gemm)(const REAL *a, int64_t a_row, int64_t a_column, const REAL *b, int64_t b_row, int64_t b_column,
+                     REAL *c, int64_t c_row, int64_t c_column, int64_t rows, int64_t columns, int64_t depth,
+                     const REAL *scale, const REAL *bias, int by_column, int active, REAL slope, int accumulate,
+                     REAL *scratch, int n_threads)
+{
+    const FN(operand) left = {NULL, 0, a, a + rows * depth, a_row, a_column};
+    const FN(operand) right = {NULL, 0, b, b + depth * columns, b_row, b_column};
+    const FN(result) result = {c, c_row, 0, 1, columns, c_column, NULL};
+    const FN(epilogue) e = {scale, bias, NULL, by_column, active, slope};
+    const FN(distance) none = {0};
+    FN(multiply)(&left, &right, &result, rows, columns, depth, 1, &none, &e, accumulate, scratch, n_threads);
 }

@@ -1,15 +1,32 @@
 """Patches of images laid out as channels, and back.
 
-Images lie in a frame of zeros when there is padding (see conv.pyx), so that the element of a channel at kernel
+Images lie in a frame of zeros when there is padding, so that the element of a channel at kernel
 position k and place p is found by adding two offsets, ``k_table[k] + place_table[p]``.  A task owns one channel
 of one image: it copies its rows of columns, or adds them into its frame in their order.
 """
 
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from common cimport real
+
+
+def pad(const real[:, :, ::1] x, const int64_t[::1] row_table, real[:, ::1] framed, int n_threads):
+    """Copy x (planes, rows, width) into the zero frame: row r starts at framed[plane, row_table[r]]."""
+    cdef int64_t plane, row, n_rows = x.shape[1], width = x.shape[2]
+    for plane in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        memset(&framed[plane, 0], 0, framed.shape[1] * sizeof(real))
+        for row in range(n_rows):
+            memcpy(&framed[plane, row_table[row]], &x[plane, row, 0], width * sizeof(real))
+
+
+def crop(const real[:, ::1] framed, const int64_t[::1] row_table, real[:, :, ::1] x, int n_threads):
+    """The inverse of `pad`: what lies in the frame is dropped."""
+    cdef int64_t plane, row, n_rows = x.shape[1], width = x.shape[2]
+    for plane in prange(x.shape[0], nogil=True, num_threads=n_threads, schedule="static"):
+        for row in range(n_rows):
+            memcpy(&x[plane, row, 0], &framed[plane, row_table[row]], width * sizeof(real))
 
 
 def gather(

@@ -8,28 +8,47 @@ from hypothesis import strategies as st
 from caffebn import ops
 from caffebn.errors import ArgumentError
 from caffebn.ops import level, threads
+from caffebn.ops.cpu.checks import by_dtype
 from caffebn.ops.geometry import ConvGeometry
 
 CPU, REFERENCE = ops.get("cpu"), ops.get("reference")
 DTYPES = ("float32", "float64")
 
 
+def use_level(monkeypatch, name):
+    """Run the ops with the kernels of a level."""
+    from caffebn.ops.cpu import conv
+
+    kernel = level.kernels("conv", name)
+    for function in (
+        "forward", "backward_weight", "backward_data", "winograd", "winograd_backward_data",
+        "depthwise_forward", "depthwise_backward_data", "depthwise_backward_weight",
+    ):  # fmt: skip
+        monkeypatch.setattr(conv, f"_{function}", by_dtype(getattr(kernel, function)))
+    monkeypatch.setattr(conv, "_kernel", kernel)
+
+
 class Case:
     """Random operands of one geometry."""
 
-    def __init__(self, geometry: ConvGeometry, batch: int, dtype: str, bias: bool = True):
+    def __init__(self, geometry: ConvGeometry, batch: int, dtype: str, bias: bool = True, epilogue: str = ""):
         rng = np.random.default_rng(1)
         g = self.geometry = geometry
         self.x = rng.normal(size=(batch, g.channels, *g.spatial)).astype(dtype)
         self.w = rng.normal(size=g.weight_shape).astype(dtype)
         self.dy = rng.normal(size=(batch, g.num_output, *g.out_spatial)).astype(dtype)
         self.bias = rng.normal(size=g.num_output).astype(dtype) if bias else None
+        self.epilogue = {
+            "scale": rng.normal(size=g.num_output).astype(dtype) if "s" in epilogue else None,
+            "residual": rng.normal(size=self.dy.shape).astype(dtype) if "r" in epilogue else None,
+            "slope": 0.0 if "0" in epilogue else 0.25 if "a" in epilogue else None,
+        }
 
     def run(self, backend):
         g = self.geometry
         scratch = np.full(backend.conv_scratch_size(g, len(self.x)), np.nan, self.x.dtype)
         y, dx, dw = np.full_like(self.dy, np.nan), np.full_like(self.x, np.nan), np.ones_like(self.w)
-        backend.conv_forward(self.x, self.w, self.bias, y, g, scratch)
+        backend.conv_forward(self.x, self.w, self.bias, y, g, scratch, **self.epilogue)
         backend.conv_backward_data(self.dy, self.w, dx, g, scratch)
         backend.conv_backward_weight(self.x, self.dy, dw, g, scratch)
         return y, dx, dw
@@ -65,10 +84,13 @@ def geometries(draw):
     return ConvGeometry(channels, spatial, outputs, kernel, stride, pad, dilation, group)
 
 
-@settings(max_examples=80, deadline=None)
-@given(geometries(), st.integers(0, 3), st.sampled_from(DTYPES), st.booleans())
-def test_backends_agree(geometry, batch, dtype, bias):
-    Case(geometry, batch, dtype, bias).check()
+EPILOGUES = ("", "s", "r", "0", "a", "sr0", "sra")
+
+
+@settings(max_examples=120, deadline=None)
+@given(geometries(), st.integers(0, 3), st.sampled_from(DTYPES), st.booleans(), st.sampled_from(EPILOGUES))
+def test_backends_agree(geometry, batch, dtype, bias, epilogue):
+    Case(geometry, batch, dtype, bias, epilogue).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -78,6 +100,9 @@ def test_backends_agree(geometry, batch, dtype, bias):
         ConvGeometry(3, (23, 19), 16, (7, 7), (2, 2), (3, 3), (1, 1)),
         ConvGeometry(64, (7, 7), 72, (1, 1), (1, 1), (0, 0), (1, 1)),
         ConvGeometry(64, (7, 7), 20, (1, 1), (2, 2), (0, 0), (1, 1)),
+        ConvGeometry(20, (30, 30), 70, (1, 1), (2, 2), (0, 0), (1, 1)),
+        ConvGeometry(20, (40, 40), 70, (1, 1), (1, 1), (0, 0), (1, 1)),
+        ConvGeometry(4, (40, 40), 6, (3, 3), (1, 1), (1, 1), (1, 1)),
         ConvGeometry(40, (9, 9), 33, (3, 3), (1, 1), (1, 1), (1, 1)),
         ConvGeometry(32, (12, 12), 32, (3, 3), (1, 1), (1, 1), (1, 1), 32),
         ConvGeometry(6, (11, 11), 12, (3, 3), (2, 2), (1, 1), (2, 2), 6),
@@ -91,6 +116,93 @@ def test_backends_agree(geometry, batch, dtype, bias):
 )
 def test_shapes_of_real_nets(geometry, dtype):
     Case(geometry, 3, dtype).check()
+    Case(geometry, 1, dtype, epilogue="sra").check()
+
+
+WINOGRAD = [
+    ((64, (14, 14), 64), (1, 1), 1),
+    ((3, (7, 7), 5), (1, 1), 3),
+    ((16, (8, 8), 20), (0, 0), 2),
+    ((40, (9, 13), 33), (2, 1), 3),
+    ((130, (28, 28), 50), (1, 1), 1),
+    ((17, (5, 6), 14), (1, 2), 7),
+    ((1, (3, 3), 1), (0, 0), 1),
+    ((1, (1, 1), 2), (1, 1), 40),
+    ((33, (20, 3), 29), (1, 0), 5),
+    ((9, (50, 2), 15), (3, 4), 2),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("algorithm", ["gemm", "winograd2", "winograd4", "auto"])
+@pytest.mark.parametrize(("sizes", "pad", "batch"), WINOGRAD)
+def test_every_algorithm_computes_the_same(sizes, pad, batch, algorithm, dtype):
+    """The greatest error stays below 1e-5 of the greatest number for float32, and 1e-13 for float64."""
+    g = ConvGeometry(*sizes, (3, 3), (1, 1), pad, (1, 1), 1, algorithm)
+    for epilogue in ("", "s", "sra"):
+        case = Case(g, batch, dtype, epilogue=epilogue)
+        exact = Case(g, batch, dtype, epilogue=epilogue)
+        for name in ("x", "w", "dy", "bias"):
+            setattr(exact, name, getattr(exact, name).astype("d"))
+        exact.epilogue = {k: v.astype("d") if hasattr(v, "astype") else v for k, v in exact.epilogue.items()}
+        for found, expected in zip(case.run(CPU), exact.run(REFERENCE), strict=True):
+            bound = 1e-5 if dtype == "float32" else 1e-13
+            np.testing.assert_allclose(found, expected, rtol=0, atol=bound * np.abs(expected).max())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(0, 5), st.sampled_from(DTYPES),
+    st.sampled_from(["winograd2", "winograd4"]), st.sampled_from(EPILOGUES),
+)  # fmt: skip
+def test_winograd_agrees(channels, outputs, spatial, pad, batch, dtype, algorithm, epilogue):
+    g = ConvGeometry(channels, spatial, outputs, (3, 3), (1, 1), pad, (1, 1), 1, algorithm)
+    case = Case(g, batch, dtype, epilogue=epilogue)
+    for found, expected in zip(case.run(CPU), case.run(REFERENCE), strict=True):
+        bound = 1e-5 if dtype == "float32" else 1e-13
+        np.testing.assert_allclose(
+            found, expected, rtol=0, atol=bound * max(np.abs(expected).max(initial=0), 1)
+        )
+
+
+def test_the_choice_can_be_read_and_forced():
+    sizes = (64, (28, 28), 64, (3, 3), (1, 1), (1, 1), (1, 1))
+    f, d = np.dtype("f"), np.dtype("d")
+    assert (
+        ConvGeometry(*sizes).choice(8, f) == ConvGeometry(*sizes).choice(8, f, gradient=True) == "winograd4"
+    )
+    assert ConvGeometry(*sizes).choice(8, d) == "gemm"
+    assert ConvGeometry(*sizes, 1, "winograd2").choice(8, d) == "winograd2"
+    assert ConvGeometry(*sizes, 64).choice(1, f) == "depthwise"
+    assert ConvGeometry(*sizes, 64, "gemm").choice(1, f) == "gemm"
+    assert ConvGeometry(*sizes, 2).choice(1, f) == "gemm"
+    assert ConvGeometry(64, (28, 28), 64, (3, 3), (2, 2), (1, 1), (1, 1)).choice(8, f) == "gemm"
+    assert ConvGeometry(512, (7, 7), 512, (3, 3), (1, 1), (1, 1), (1, 1)).choice(1, f) == "gemm"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"algorithm": "winograd"}, "no convolution algorithm 'winograd'; there are auto, gemm, winograd2, "),
+        (
+            {"algorithm": "depthwise"},
+            "depthwise is for groups of one channel .*found 4 channels and 4 outputs in 1 g",
+        ),
+        ({"algorithm": "winograd4", "group": 2}, "winograd4 is for 3x3 kernels .*found kernel .*2 groups"),
+        ({"algorithm": "winograd2", "stride": (1, 2)}, r"winograd2 is for .*found .*stride \(1, 2\)"),
+    ],
+)
+def test_algorithms_that_do_not_fit(change, said):
+    fields = {"kernel": (3, 3), "stride": (1, 1), "pad": (1, 1), "dilation": (1, 1), "group": 1} | change
+    with pytest.raises(ArgumentError, match=said):
+        ConvGeometry(4, (5, 5), 4, **fields)
+
+
+@pytest.mark.parametrize("group", [1, 6])
+def test_depthwise_geometries_as_products(group):
+    g = ConvGeometry(6, (9, 9), 12, (3, 3), (2, 2), (1, 1), (1, 1), group, "gemm")
+    Case(g, 3, "float32", epilogue="sra").check()
 
 
 def test_closed_form():
@@ -118,9 +230,13 @@ def test_the_three_directions_are_adjoint(geometry, batch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("group", [1, 2, 8])
-def test_any_number_of_threads_gives_the_same_bits(dtype, group):
-    case = Case(ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group), 20, dtype)
+@pytest.mark.parametrize(
+    ("group", "algorithm"),
+    [(1, "gemm"), (1, "winograd2"), (1, "winograd4"), (2, "gemm"), (8, "depthwise"), (8, "gemm")],
+)
+def test_any_number_of_threads_gives_the_same_bits(dtype, group, algorithm):
+    g = ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group, algorithm)
+    case = Case(g, 20, dtype, epilogue="sra")
     before = threads.get()
     try:
         results = []
@@ -147,24 +263,23 @@ def test_batches_do_not_change_an_image():
 
 
 @pytest.mark.parametrize("name", level.available())
-def test_every_level(name, monkeypatch):
-    from caffebn.ops.cpu import conv
-
-    kernel = level.kernels("conv", name)
-    for function in ("pad", "crop", "forward", "backward_weight", "backward_data"):
-        monkeypatch.setattr(
-            conv,
-            f"_{function}",
-            {4: getattr(kernel, function)["float"], 8: getattr(kernel, function)["double"]},
-        )
-    monkeypatch.setattr(conv, "_kernel", kernel)
+@pytest.mark.parametrize("group", [1, 20])
+def test_every_level(name, group, monkeypatch):
+    use_level(monkeypatch, name)
     for dtype in DTYPES:
-        Case(ConvGeometry(20, (9, 9), 33, (3, 3), (2, 2), (1, 1), (1, 1)), 3, dtype).check()
+        Case(ConvGeometry(20, (9, 9), 40, (3, 3), (2, 2), (1, 1), (1, 1), group), 3, dtype).check()
+        Case(ConvGeometry(20, (9, 9), 40, (3, 3), (1, 1), (1, 1), (1, 1), group), 3, dtype).check()
 
 
 def test_read_only_operands():
-    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
-    for array in (case.x, case.w, case.dy, case.bias):
+    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32", epilogue="sr")
+    for array in (
+        case.x,
+        case.w,
+        case.dy,
+        case.bias,
+        *(v for v in case.epilogue.values() if hasattr(v, "flags")),
+    ):
         array.flags.writeable = False
     case.check()
 
@@ -190,11 +305,3 @@ def test_refusals(change, message):
     scratch = np.empty(CPU.conv_scratch_size(case.geometry, 2), "f")
     with pytest.raises(ArgumentError, match=message):
         CPU.conv_forward(case.x, case.w, case.bias, y, case.geometry, scratch)
-
-
-def test_scratch_that_is_too_small():
-    case = Case(ConvGeometry(3, (5, 5), 4, (3, 3), (1, 1), (1, 1), (1, 1)), 2, "float32")
-    with pytest.raises(ArgumentError, match="conv_forward: scratch must be .*294 or more"):
-        CPU.conv_forward(
-            case.x, case.w, case.bias, np.empty((2, 4, 5, 5), "f"), case.geometry, np.empty(10, "f")
-        )

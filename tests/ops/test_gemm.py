@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from caffebn import ops
 from caffebn.errors import ArgumentError
 from caffebn.ops import level, threads
+from caffebn.ops.cpu.checks import by_dtype
 
 CPU, REFERENCE = ops.get("cpu"), ops.get("reference")
 DTYPES = ("float32", "float64")
@@ -48,6 +49,25 @@ def test_block_borders(dtype, shape, trans):
     np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance(dtype, shape[2]))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes, sizes, sizes, st.sampled_from(DTYPES), st.booleans(), st.booleans(), st.booleans(),
+    st.booleans(), st.sampled_from([None, 0.0, 0.25]),
+)  # fmt: skip
+def test_epilogue(m, n, k, dtype, trans_b, accumulate, has_bias, has_scale, slope):
+    a, b, c = operands(m, n, k, dtype, trans_b=trans_b)
+    bias, scale = operands(2, n, 1, dtype)[2] if n else np.zeros((2, 0), dtype)
+    more = {
+        "bias": bias.copy() if has_bias else None,
+        "scale": scale.copy() if has_scale else None,
+        "slope": slope,
+    }
+    expected = c.astype("d")
+    REFERENCE.gemm(a.astype("d"), b.astype("d"), expected, False, trans_b, accumulate, **more)
+    CPU.gemm(a, b, c, False, trans_b, accumulate, **more)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=3 * tolerance(dtype, k))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(130, 70, 300), (3, 500, 400), (500, 3, 600)])
 def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
@@ -72,7 +92,11 @@ def test_every_level(name, dtype):
     kernel = level.kernels("gemm", name)
     a, b, c = operands(37, 101, 300, dtype)
     scratch = np.empty(kernel.scratch_size(2, dtype == "float64"), dtype)
-    kernel.gemm(a.ravel(), 300, 1, b.ravel(), 101, 1, c.reshape(-1), 101, 1, 37, 101, 300, False, scratch, 2)
+    strides = ((300, 1), (101, 1), (101, 1))
+    by_dtype(kernel.gemm)[c.itemsize](
+        a.ravel(), *strides[0], b.ravel(), *strides[1], c.reshape(-1), *strides[2], 37, 101, 300,
+        None, None, False, False, 0.0, False, scratch, 2,
+    )  # fmt: skip
     np.testing.assert_allclose(c, a.astype("d") @ b, rtol=0, atol=tolerance(dtype, 300))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from caffebn.ops import threads
@@ -14,19 +16,19 @@ from caffebn.ops.level import kernels
 __all__ = ["conv_backward_data", "conv_backward_weight", "conv_forward", "conv_scratch_size"]
 
 _kernel = kernels("conv")
-_pad = by_dtype(_kernel.pad)
-_crop = by_dtype(_kernel.crop)
 _forward = by_dtype(_kernel.forward)
 _backward_weight = by_dtype(_kernel.backward_weight)
 _backward_data = by_dtype(_kernel.backward_data)
+_winograd = by_dtype(_kernel.winograd)
+_winograd_backward_data = by_dtype(_kernel.winograd_backward_data)
 _depthwise_forward = by_dtype(_kernel.depthwise_forward)
 _depthwise_backward_data = by_dtype(_kernel.depthwise_backward_data)
 _depthwise_backward_weight = by_dtype(_kernel.depthwise_backward_weight)
 
 
 def conv_scratch_size(geometry: ConvGeometry, batch: int) -> int:
-    """Return the elements of scratch needed: the batch in its frame of zeros, if there is padding."""
-    return batch * geometry.frame_size if geometry.is_padded else 0
+    """Return the elements of scratch needed: none, the kernels use memory of the calling thread."""
+    return 0
 
 
 def conv_forward(
@@ -36,21 +38,35 @@ def conv_forward(
     y: np.ndarray,
     geometry: ConvGeometry,
     scratch: np.ndarray,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    slope: float | None = None,
 ) -> None:
     """Cross-correlate images with weights; see the reference op."""
     g = geometry
-    _check("conv_forward", g, x=x, w=w, y=y, bias=bias, scratch=scratch)
+    _check("conv_forward", g, x=x, w=w, y=y, bias=bias, scale=scale, residual=residual)
     n_threads = threads.for_work(len(x) * g.macs // MACS_PER_ELEMENT)
-    image = _frame(x, g, scratch, n_threads)
-    if g.is_depthwise:
+    extra = None if residual is None else residual.reshape(-1)
+    active, factor = slope is not None, 0.0 if slope is None else slope
+    how = g.choice(len(x), y.dtype)
+    if how == "depthwise":
+        plan = g.depthwise
         _depthwise_forward[y.itemsize](
-            w.reshape(g.num_output, g.k_table.size), image, g.k_table, g.row_table, _last_stride(g), bias,
-            y.reshape(len(y), g.num_output, *g.rows), n_threads,
+            w.reshape(-1), _planes(x), plan.sizes, plan.tables, False, scale, bias, extra, active, factor,
+            _planes(y), g.group, _planes_scratch(g, y.dtype, n_threads), n_threads,
+        )  # fmt: skip
+    elif how.startswith("winograd"):
+        m = int(how[-1])
+        tiles = g.tiles(m)
+        _winograd[y.itemsize](
+            m, w.reshape(-1), _planes(x), tiles.row_from, tiles.inner, scale, bias, extra, active, factor,
+            y, _tiles_scratch(g, m, len(x), y.dtype, n_threads, False), n_threads,
         )  # fmt: skip
     else:
+        c = g.columns
         _forward[y.itemsize](
-            w.reshape(-1), g.k_table.size, 1, image, g.k_table, g.place_table, bias,
-            _grouped(y, g), _panels(g, y.dtype, n_threads), n_threads,
+            w.reshape(-1), _grouped(x, g.group), c.sizes, c.row_from, c.inner, scale, bias, extra, active, factor,
+            _grouped(y, g.group), _scratch(g, len(x), y.dtype, n_threads), n_threads,
         )  # fmt: skip
 
 
@@ -59,29 +75,34 @@ def conv_backward_data(
 ) -> None:
     """Compute the gradient with respect to the images; see the reference op."""
     g = geometry
-    _check("conv_backward_data", g, dy=dy, w=w, dx=dx, scratch=scratch)
+    _check("conv_backward_data", g, dy=dy, w=w, dx=dx)
     n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
-    image = _frame_memory(dx, g, scratch)
-    if g.is_depthwise:
-        _depthwise_backward_data[dx.itemsize](
-            w.reshape(g.num_output, g.k_table.size), dy.reshape(len(dy), g.num_output, *g.rows),
-            g.k_table, g.row_table, _last_stride(g), image, n_threads,
+    how = g.choice(len(dx), dx.dtype, gradient=True)
+    if how == "depthwise" and g.depthwise_gradient is not None:
+        plan = g.depthwise_gradient
+        _depthwise_forward[dx.itemsize](
+            w.reshape(-1), _planes(dy), plan.sizes, plan.tables, True, None, None, None, False, 0.0,
+            _planes(dx), g.group, _planes_scratch(g, dx.dtype, n_threads), n_threads,
         )  # fmt: skip
-    elif g.is_pointwise:
-        # the transposed weights, applied to dy: a forward pass
-        outputs, channels = g.num_output // g.group, g.channels // g.group
-        _forward[dx.itemsize](
-            w.reshape(-1), 1, channels, dy.reshape(len(dy), g.group, outputs * g.places),
-            g.output_table, g.place_table, None,
-            dx.reshape(len(dx), g.group, channels, g.places), _panels(g, dy.dtype, n_threads), n_threads,
+    elif how == "depthwise":
+        plan = g.depthwise
+        _depthwise_backward_data[dx.itemsize](
+            w.reshape(-1), _planes(dy), plan.sizes, plan.tables, _planes(dx),
+            _planes_scratch(g, dx.dtype, n_threads), n_threads,
+        )  # fmt: skip
+    elif how.startswith("winograd"):
+        m, t = int(how[-1]), g.gradient
+        tiles = g.tiles(m, gradient=True)
+        _winograd_backward_data[dx.itemsize](
+            m, w.reshape(-1), _planes(dy), t.tap_to, t.tap_step, tiles.row_from, tiles.inner, dx,
+            _tiles_scratch(g, m, len(dx), dx.dtype, n_threads, True), n_threads,
         )  # fmt: skip
     else:
+        t = g.gradient
         _backward_data[dx.itemsize](
-            w.reshape(g.group, g.num_output // g.group, g.k_table.size), _grouped(dy, g), g.k_table, g.place_table,
-            g.kernel_count, image, _panels(g, dy.dtype, n_threads), n_threads,
+            w.reshape(-1), _grouped(dy, g.group), t.tap_to, t.tap_step, t.phases, t.tables, _grouped(dx, g.group),
+            _scratch(g, len(dx), dx.dtype, n_threads), n_threads,
         )  # fmt: skip
-    if g.is_padded:
-        _crop[dx.itemsize](_frames(image, g), g.image_row_table, _planes(dx, g), n_threads)
 
 
 def conv_backward_weight(
@@ -89,23 +110,29 @@ def conv_backward_weight(
 ) -> None:
     """Add the gradient with respect to the weights; see the reference op."""
     g = geometry
-    _check("conv_backward_weight", g, x=x, dy=dy, dw=dw, scratch=scratch)
+    _check("conv_backward_weight", g, x=x, dy=dy, dw=dw)
     n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
-    image = _frame(x, g, scratch, n_threads)
-    if g.is_depthwise:
+    if g.is_depthwise and g.algorithm in ("auto", "depthwise"):
+        plan = g.depthwise
         _depthwise_backward_weight[dw.itemsize](
-            dy.reshape(len(dy), g.num_output, *g.rows), image, g.k_table, g.row_table, _last_stride(g),
-            dw.reshape(g.num_output, g.k_table.size), n_threads,
+            _planes(dy), _planes(x), plan.sizes, plan.tables, dw.reshape(-1),
+            _planes_scratch(g, dw.dtype, n_threads), n_threads,
         )  # fmt: skip
     else:
+        c = g.columns
         _backward_weight[dw.itemsize](
-            _grouped(dy, g), image, g.k_table, g.place_table,
-            dw.reshape(g.group, g.num_output // g.group, g.k_table.size), _panels(g, dy.dtype, n_threads), n_threads,
+            _grouped(dy, g.group), _grouped(x, g.group), c.sizes, c.row_from, c.inner, dw.reshape(-1),
+            _scratch(g, len(x), dw.dtype, n_threads), n_threads,
         )  # fmt: skip
 
 
 def _check(
-    op: str, g: ConvGeometry, bias: np.ndarray | None = None, *, scratch: np.ndarray, **arrays: np.ndarray
+    op: str,
+    g: ConvGeometry,
+    bias: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    **arrays: np.ndarray,
 ) -> None:
     """Check every array of a call against the geometry; the first one sets batch and dtype."""
     name, first = next(iter(arrays.items()))
@@ -124,41 +151,45 @@ def _check(
         check(op, array, name, expected[name], dtype, writable=name in ("y", "dx", "dw"))
     if bias is not None:
         check(op, bias, "bias", (g.num_output,), dtype)
-    check(op, scratch, "scratch", None, dtype, at_least=conv_scratch_size(g, batch), writable=True)
+    if scale is not None:
+        check(op, scale, "scale", (g.num_output,), dtype)
+    if residual is not None:
+        check(op, residual, "residual", outputs, dtype)
 
 
-def _frame_memory(x: np.ndarray, g: ConvGeometry, scratch: np.ndarray) -> np.ndarray:
-    """Memory of the framed images as (N, group, rest): scratch, or `x` itself when nothing is padded."""
-    flat = scratch[: len(x) * g.frame_size] if g.is_padded else x
-    return flat.reshape(len(x), g.group, g.frame_size // g.group)
+def _planes(x: np.ndarray) -> np.ndarray:
+    """Images as (N, channels, plane)."""
+    return x.reshape(*x.shape[:2], prod(x.shape[2:]))
 
 
-def _frame(x: np.ndarray, g: ConvGeometry, scratch: np.ndarray, n_threads: int) -> np.ndarray:
-    image = _frame_memory(x, g, scratch)
-    if g.is_padded:
-        _pad[x.itemsize](_planes(x, g), g.image_row_table, _frames(image, g), n_threads)
-    return image
+def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
+    """Images as (N, groups, channels of a group, plane)."""
+    return x.reshape(len(x), groups, x.shape[1] // groups, prod(x.shape[2:]))
 
 
-def _planes(x: np.ndarray, g: ConvGeometry) -> np.ndarray:
-    """Images as (planes, rows, width)."""
-    return x.reshape(len(x) * g.channels, *g.image_rows)
+def _scratch(g: ConvGeometry, batch: int, dtype: np.dtype, n_threads: int) -> np.ndarray:
+    """Scratch for the products of all threads."""
+    depth = batch * g.places
+    size = _kernel.scratch_size(g.kernel_count, prod(g.weight_shape), depth, n_threads, dtype.itemsize == 8)
+    return thread_scratch(size, dtype)
 
 
-def _frames(image: np.ndarray, g: ConvGeometry) -> np.ndarray:
-    """Framed images as (planes, frame)."""
-    return image.reshape(len(image) * g.channels, g.frame_size // g.channels)
+def _planes_scratch(g: ConvGeometry, dtype: np.dtype, n_threads: int) -> np.ndarray:
+    """Scratch for the depthwise kernels of all threads."""
+    size = _kernel.depthwise_scratch(g.depthwise.sizes, n_threads)
+    if g.depthwise_gradient is not None:
+        size = max(size, _kernel.depthwise_scratch(g.depthwise_gradient.sizes, n_threads))
+    return thread_scratch(size, dtype)
 
 
-def _last_stride(g: ConvGeometry) -> int:
-    return g.stride[-1] if g.stride else 1
-
-
-def _grouped(y: np.ndarray, g: ConvGeometry) -> np.ndarray:
-    return y.reshape(len(y), g.group, g.num_output // g.group, g.places)
-
-
-def _panels(g: ConvGeometry, dtype: np.dtype, n_threads: int) -> np.ndarray:
-    """Scratch for the products, cut evenly among the threads."""
-    size = _kernel.scratch_size(g.channels // g.group, g.kernel_count, n_threads, dtype.itemsize == 8)
+def _tiles_scratch(
+    g: ConvGeometry, m: int, batch: int, dtype: np.dtype, n_threads: int, gradient: bool
+) -> np.ndarray:
+    """Scratch for Winograd's algorithm; for gradients the turned weights lie at its end."""
+    rows, channels, places = g.num_output, g.channels, g.out_spatial
+    if gradient:
+        rows, channels, places = channels, rows, g.spatial
+    tiles = batch * prod(-(-n // m) for n in places)
+    size = _kernel.winograd_scratch(m, rows, channels, tiles, n_threads, dtype.itemsize == 8)
+    size += prod(g.weight_shape) if gradient else 0
     return thread_scratch(size, dtype)[:size]

@@ -25,6 +25,9 @@ def gemm(
     trans_a: bool = False,
     trans_b: bool = False,
     accumulate: bool = False,
+    bias: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    slope: float | None = None,
 ) -> None:
     """Multiply matrices; see the reference op."""
     check_tensor("gemm", c, "c", 2, writable=True)
@@ -33,19 +36,23 @@ def gemm(
     depth = a.shape[0] if trans_a else a.shape[1]
     check("gemm", a, "a", (depth, rows) if trans_a else (rows, depth), c.dtype)
     check("gemm", b, "b", (columns, depth) if trans_b else (depth, columns), c.dtype)
+    for name, vector in (("bias", bias), ("scale", scale)):
+        if vector is not None:
+            check("gemm", vector, name, (columns,), c.dtype)
     n_threads = threads.for_work(rows * columns * depth // MACS_PER_ELEMENT)
     room = scratch(_kernel.scratch_size(n_threads, c.itemsize == 8), c.dtype)
     a_strides = (1, rows) if trans_a else (depth, 1)
     b_strides = (1, depth) if trans_b else (columns, 1)
     flat_a, flat_b, flat_c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    active, factor = slope is not None, 0.0 if slope is None else slope
     if trans_b and rows < columns:
         # c' = b' a': rows of b are read where they lie, and the smaller operand is the one that is packed
         _gemm[c.itemsize](
-            flat_b, *b_strides[::-1], flat_a, *a_strides[::-1], flat_c, 1, columns, columns, rows, depth, accumulate,
-            room, n_threads,
+            flat_b, *b_strides[::-1], flat_a, *a_strides[::-1], flat_c, 1, columns, columns, rows, depth,
+            scale, bias, False, active, factor, accumulate, room, n_threads,
         )  # fmt: skip
     else:
         _gemm[c.itemsize](
-            flat_a, *a_strides, flat_b, *b_strides, flat_c, columns, 1, rows, columns, depth, accumulate,
-            room, n_threads,
+            flat_a, *a_strides, flat_b, *b_strides, flat_c, columns, 1, rows, columns, depth,
+            scale, bias, True, active, factor, accumulate, room, n_threads,
         )  # fmt: skip

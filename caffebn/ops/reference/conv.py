@@ -31,10 +31,14 @@ def conv_forward(
     y: np.ndarray,
     geometry: ConvGeometry,
     scratch: np.ndarray,
+    scale: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
+    slope: float | None = None,
 ) -> None:
-    """Cross-correlate images with weights.
+    """Cross-correlate images with weights, and do what often follows while the result is at hand.
 
-    ``y[n, o, p] = bias[o] + sum over c, k of w[o, c, k] * x[n, c, p * stride - pad + k * dilation]``,
+    ``y[n, o, p] = act(scale[o] * s[n, o, p] + bias[o] + residual[n, o, p])`` with
+    ``s[n, o, p] = sum over c, k of w[o, c, k] * x[n, c, p * stride - pad + k * dilation]``,
     c running over the channels of o's group; what lies outside the image counts as 0.
 
     Parameters
@@ -47,15 +51,26 @@ def conv_forward(
     geometry : ConvGeometry
     scratch : ndarray
         At least ``conv_scratch_size(geometry, N)`` elements.
+    scale : ndarray, shape (num_output,), or None
+    residual : ndarray, shape (N, num_output, *out_spatial), or None
+        Must not overlap `y`.
+    slope : float or None
+        Slope of a ReLU for negative numbers, 0 for the plain one; None for no activation.
     """
     g = geometry
     frame = _framed(x, g)
     total = np.zeros((len(x), g.group, g.num_output // g.group, *g.out_spatial))
     for k, window in windows(g):
         total += np.einsum("ngc...,goc->ngo...", frame[window], _weights(w, g)[k])
+    total = total.reshape(y.shape)
+    each = (1, -1, *(1,) * len(g.spatial))
+    if scale is not None:
+        total *= scale.reshape(each)
     if bias is not None:
-        total += bias.reshape(1, g.group, -1, *(1,) * len(g.spatial))
-    y[...] = total.reshape(y.shape)
+        total += bias.reshape(each)
+    if residual is not None:
+        total += residual
+    y[...] = total if slope is None else np.where(total > 0, total, slope * total)
 
 
 def conv_backward_data(

@@ -14,8 +14,11 @@ def gemm(
     trans_a: bool = False,
     trans_b: bool = False,
     accumulate: bool = False,
+    bias: np.ndarray | None = None,
+    scale: np.ndarray | None = None,
+    slope: float | None = None,
 ) -> None:
-    """Multiply matrices: c = op(a) op(b), or c += op(a) op(b).
+    """Multiply matrices: c = act(op(a) op(b) * scale + bias), or with what c holds added to the product first.
 
     Parameters
     ----------
@@ -27,6 +30,16 @@ def gemm(
         Use the transpose.
     accumulate : bool
         Add to what `c` holds.
+    bias, scale : ndarray, shape (N,), or None
+        One number for each column.
+    slope : float or None
+        Slope of a ReLU for negative numbers, 0 for the plain one; None for no activation.
     """
-    product = (a.T if trans_a else a) @ (b.T if trans_b else b)
-    c[...] = c + product if accumulate else product
+    total = (a.T if trans_a else a) @ (b.T if trans_b else b)
+    if accumulate:
+        total = c + total
+    if scale is not None:
+        total = total * scale
+    if bias is not None:
+        total = total + bias
+    c[...] = total if slope is None else np.where(total > 0, total, slope * total)
