@@ -84,15 +84,21 @@ def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
 
 def fold_statistics(
     const double[::1] mean, const double[::1] var, double eps, const real[::1] scale, const real[::1] shift,
-    const real[::1] bias, double[::1] a_out, double[::1] b_out,
+    const real[::1] bias, real[::1] a_out, real[::1] b_out, double[::1] a_double, double[::1] b_double,
 ):
-    """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None."""
+    """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None.
+
+    One pair of outputs is None.
+    """
     cdef Py_ssize_t c
-    cdef double a
+    cdef double a, b
     for c in range(mean.shape[0]):
         a = 1 / sqrt(var[c] + eps) * value_of(scale, c, 1)
-        b_out[c] = (value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0)
-        a_out[c] = a
+        b = (value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0)
+        if a_double is None:
+            a_out[c], b_out[c] = <real> a, <real> b
+        else:
+            a_double[c], b_double[c] = a, b
 
 
 cdef double value_of(const real[::1] vector, Py_ssize_t c, real otherwise):

@@ -142,7 +142,7 @@ class Convolution(Convolving):
         if residual is not None:
             residual = residual.reshape(self.y_shape)
         self.ops.conv_forward(
-            x, self.blobs[0].data, bias, y, self.geometry, self.workspace.flat
+            x, self.blobs[0].data, bias, y, self.geometry, self.workspace.flat, scale, residual, slope
         )
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:

@@ -74,9 +74,7 @@ class InnerProduct(Layer):
         """Run with what follows: ``y = act(scale * (x W') + bias)``; see ``ops.gemm``."""
         x, y = bottom.data.reshape(self.m, self.k), top.data.reshape(self.m, self.num_output)
         trans_b = not self.param.transpose
-        self.ops.gemm(x, self.blobs[0].data, y, False, trans_b, False)
-        if bias is not None:
-            self.ops.affine(y[:, :, None], None, bias, y[:, :, None])
+        self.ops.gemm(x, self.blobs[0].data, y, False, trans_b, False, bias, scale, slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         dy = top[0].diff.reshape(self.m, self.num_output)

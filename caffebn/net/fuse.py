@@ -212,6 +212,7 @@ class NormStep(Step):
         if norm.values_per_channel == 0:  # type: ignore[attr-defined]
             return
         if self.kept is not None and self.copies:
+            self.net.keep_before(self.first)
             ops.scale_copy(self.seen.data, 1.0, self.kept.data)
         shape = norm.ncs  # type: ignore[attr-defined]
         x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)

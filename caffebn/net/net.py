@@ -153,7 +153,7 @@ class Net:
         device: str | None = None,
         dtype: str | type | np.dtype = np.float32,
         strict: bool = False,
-        fuse: bool = False,
+        fuse: bool = True,
     ):
         weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
         if isinstance(model, Message):

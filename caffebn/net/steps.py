@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from caffebn.blob import Blob
 from caffebn.ops import threads
-from caffebn.ops.cpu.calls import Recording, recording
+from caffebn.ops.recording import Recording, recording
 
 if TYPE_CHECKING:
     from caffebn.net.net import Net

@@ -22,6 +22,7 @@ def make(
     device: str = "reference",
     dtype: str = "float64",
     force_backward: bool = True,
+    fuse: bool = True,
 ) -> Net:
     """Make a net of Input layers with those values, and the given layers."""
     text = "force_backward: true\n" if force_backward else ""
@@ -29,7 +30,7 @@ def make(
         shape = " ".join(f"dim: {n}" for n in np.shape(value))
         text += f'layer {{ name: "in_{name}" type: "Input" top: "{name}" '
         text += f"input_param {{ shape {{ {shape} }} }} }}\n"
-    net = Net.from_text(text + layers, phase, device=device, dtype=dtype)
+    net = Net.from_text(text + layers, phase, device=device, dtype=dtype, fuse=fuse)
     for name, value in inputs.items():
         net.blobs[name].data[...] = value
     return net
@@ -123,17 +124,19 @@ def check_layer(
 def check_in_place(
     layers: str, device: str, phase: str = "TRAIN", dtype: str = "float32", **inputs: np.ndarray
 ) -> None:
-    """Check that a layer from "x" to "y" gives the same bits with "y" in the place of "x"."""
+    """Check that a layer from "x" to "y" gives the same bits with "y" in the place of "x", and fused nearly so."""
     assert layers.count('top: "y"') == 1
     results = []
-    for text in (layers, layers.replace('top: "y"', 'top: "x"')):
-        net = make(text, inputs, phase, device, dtype)
+    in_place = layers.replace('top: "y"', 'top: "x"')
+    for text, fuse in ((layers, False), (in_place, False), (in_place, True)):
+        net = make(text, inputs, phase, device, dtype, fuse=fuse)
         randomise(net)
         found = outcome(net)
         results.append({what.replace("y 0", "x 0"): value for what, value in found.items()})
     assert results[0].keys() == results[1].keys()
     for what, value in results[0].items():
         np.testing.assert_array_equal(results[1][what], value, err_msg=what)
+        _check_near(results[2][what], value, what)
 
 
 def _check_near(found: np.ndarray, expected: np.ndarray, what: str) -> None:

@@ -147,7 +147,7 @@ def fold_statistics(
     op = "fold_statistics"
     check(op, mean, "mean", None, DOUBLE)
     check(op, var, "var", mean.shape, DOUBLE)
-    dtype = DOUBLE
+    dtype = getattr(a_out, "dtype", DOUBLE)
     for vector, name in ((scale, "scale"), (shift, "shift"), (bias, "bias")):
         if vector is not None:
             check_tensor(op, vector, name, 1)
@@ -156,9 +156,11 @@ def fold_statistics(
     _check_if_given(op, scale, "scale", mean.shape, dtype)
     _check_if_given(op, shift, "shift", mean.shape, dtype)
     _check_if_given(op, bias, "bias", mean.shape, dtype)
-    check(op, a_out, "a_out", mean.shape, DOUBLE, writable=True)
-    check(op, b_out, "b_out", mean.shape, DOUBLE, writable=True)
-    _fold_statistics[dtype.itemsize](mean, var, eps, scale, shift, bias, a_out, b_out)
+    out_dtype = DOUBLE if getattr(a_out, "dtype", None) == DOUBLE else dtype
+    check(op, a_out, "a_out", mean.shape, out_dtype, writable=True)
+    check(op, b_out, "b_out", mean.shape, out_dtype, writable=True)
+    outputs = (None, None, a_out, b_out) if out_dtype != dtype else (a_out, b_out, None, None)
+    _fold_statistics[dtype.itemsize](mean, var, eps, scale, shift, bias, *outputs)
 
 
 def _check_if_given(

@@ -1,60 +1,20 @@
-"""Calls of kernels: made at once, and recorded for a net that will repeat them.
+"""Calls of kernels: made at once, and written down for a net that will repeat them (``ops/recording.py``).
 
-An op checks its arguments, finds scratch memory and calls kernels.  For a net whose shapes and memory stay as they are
-all of that comes out the same in each pass, and takes longer than the kernels of a small net.  So a net lets the ops run
-once inside `recording`, and repeats the kernel calls from then on: the same kernels, with the same arguments, as memory
-views that the kernels take as they are (see ``pyx/views.pxi``).
-
-What an op does beside calling kernels through a `Launcher` is not repeated, so an op in this package does nothing else.
+What is repeated are the same kernels with the same arguments, as memory views that the kernels take as they are (see
+``pyx/views.pxi``).  What an op does beside calling kernels through a `Launcher` is not repeated, so an op in this package
+does nothing else.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Launcher", "Recording", "current", "recording"]
+from caffebn.ops import recording
 
-_local = threading.local()
-
-
-class Recording:
-    """The calls that were made, and the scratch memory they use.
-
-    The memory belongs to the recording: that of a thread would be used by two threads when a net is run in another
-    thread than the one that recorded it.
-
-    Parameters
-    ----------
-    calls : list of (callable, tuple)
-        To which kernels and their arguments are added, in order.
-    buffers : dict of ndarray
-        The scratch memory, by dtype.
-    """
-
-    def __init__(self, calls: list[tuple[Callable, tuple]], buffers: dict[str, np.ndarray]):
-        self.calls = calls
-        self.buffers = buffers
-
-
-@contextmanager
-def recording(tape: Recording) -> Iterator[None]:
-    """Add what the ops of this thread call inside the block to `tape`, while they do it."""
-    outer = _local.__dict__.get("tape")
-    _local.tape = tape
-    try:
-        yield
-    finally:
-        _local.tape = outer
-
-
-def current() -> Recording | None:
-    """Return what this thread's calls are added to, if anything."""
-    return _local.__dict__.get("tape")
+__all__ = ["Launcher"]
 
 
 class Launcher:
@@ -74,7 +34,7 @@ class Launcher:
         self.compiled = "view1" in self.module
 
     def __call__(self, *arguments: Any) -> Any:
-        tape = _local.__dict__.get("tape")
+        tape = recording.current()
         if tape is not None:
             tape.calls.append((self.kernel, tuple(map(self._prepared, arguments))))
         return self.kernel(*arguments)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 
-from caffebn.ops.cpu import calls
+from caffebn.ops import recording
 
 __all__ = ["scratch"]
 
@@ -18,7 +18,7 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
 
     While calls are recorded it is memory of the recording.
     """
-    tape = calls.current()
+    tape = recording.current()
     buffers = _local.__dict__ if tape is None else tape.buffers
     buffer = buffers.get(dtype.char)
     if buffer is None or buffer.size < size:

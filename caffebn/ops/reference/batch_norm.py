@@ -198,12 +198,13 @@ def fold_statistics(
         None stands for 1 and for 0.
     bias : ndarray, shape (C,), dtype of scale and shift, or None
         What the layer before leaves to this one to add; None stands for 0.
-    a_out, b_out : ndarray, shape (C,), float64
-        Filled.
+    a_out, b_out : ndarray, shape (C,), float64 or the dtype of scale, shift and bias
+        Filled; computed in float64.
     """
-    inv_std(var, eps, a_out)
+    a = np.empty_like(mean)
+    inv_std(var, eps, a)
     if scale is not None:
-        a_out *= scale
-    b_out[...] = (-mean if bias is None else bias - mean) * a_out
-    if shift is not None:
-        b_out += shift
+        a *= scale
+    b = (-mean if bias is None else bias - mean) * a
+    a_out[...] = a
+    b_out[...] = b if shift is None else b + shift
