@@ -15,18 +15,24 @@ enum {
     FROM_FROZEN          /* in x, by way of the folded affine map in double precision */
 };
 
-enum { PIECE = 512 };    /* elements for which dz is kept, at most twice as many */
-
 #define REAL float
+#define PART_OF WIDENED
+#define PART_OF_SLICE WIDENED
 #define FN(name) CHANNEL_JOIN(name, _float)
 #include "batch_norm_impl.h"
 #undef REAL
+#undef PART_OF
+#undef PART_OF_SLICE
 #undef FN
 
 #define REAL double
+#define PART_OF LOADED
+#define PART_OF_SLICE(x) ((lanes_part)(x))
 #define FN(name) CHANNEL_JOIN(name, _double)
 #include "batch_norm_impl.h"
 #undef REAL
+#undef PART_OF
+#undef PART_OF_SLICE
 #undef FN
 
 #endif

@@ -23,13 +23,14 @@ from plan cimport (
     Moments,
     Plan,
     Strip,
+    advance,
     group_channel,
     group_tile,
-    map_item,
     moments_of_all,
     moments_of_group,
     plan_of,
     put,
+    strip_number,
     strip_of,
     sum_item,
     total_of,
@@ -39,24 +40,24 @@ cdef extern from "batch_norm.h" nogil:
     int HIGH, LOW, FACTOR, SCALE, SHIFT, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
     void forward_float(
-        int column, int64_t at, int64_t n, const float *x, const float *residual, const float *v,
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual, const float *v,
         int64_t width, float slope, float *y)
     void forward_double(
-        int column, int64_t at, int64_t n, const double *x, const double *residual, const double *v,
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual, const double *v,
         int64_t width, double slope, double *y)
     void affine_act_float(
-        int column, int64_t at, int64_t n, const float *x, const float *residual, const double *a,
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const double *a,
         const double *b, float slope, float *y)
     void affine_act_double(
-        int column, int64_t at, int64_t n, const double *x, const double *residual, const double *a,
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *residual, const double *a,
         const double *b, double slope, double *y)
     void gradient_sums_of_rows_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const float *x,
-        const float *y, const float *dy, const float *v, const double *a, int64_t width, float
+        const float *y, const float *dy, const float *soon, const float *v, const double *a, int64_t width, float
         slope, double *sum, double *dot)
     void gradient_sums_of_rows_double(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const double *x,
-        const double *y, const double *dy, const double *v, const double *a, int64_t width, double
+        const double *y, const double *dy, const double *soon, const double *v, const double *a, int64_t width, double
         slope, double *sum, double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
@@ -66,14 +67,18 @@ cdef extern from "batch_norm.h" nogil:
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
         const double *x, const double *y, const double *dy, const double *v, const double *a, int64_t
         width, double slope, double *sum, double *dot)
+    void gradient_float(
+        int column, int sign, int64_t at, int64_t tiles, int64_t length, const float *x, const float *y,
+        const float *dy, const float *v, const double *a, int64_t width, float slope, float *dz)
     void backward_float(
-        int column, int sign, int frozen, int64_t at, int64_t n, const float *x, const float *y,
-        const float *dy, const float *v, const double *a, int64_t width, float slope, float *dx,
-        float *dz)
+        int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
+        const float *y, const float *dy, const float *v, const double *a, int64_t width, float slope, float *dx)
+    void gradient_double(
+        int column, int sign, int64_t at, int64_t tiles, int64_t length, const double *x, const double *y,
+        const double *dy, const double *v, const double *a, int64_t width, double slope, double *dz)
     void backward_double(
-        int column, int sign, int frozen, int64_t at, int64_t n, const double *x, const double *y,
-        const double *dy, const double *v, const double *a, int64_t width, double slope, double *dx,
-        double *dz)
+        int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
+        const double *y, const double *dy, const double *v, const double *a, int64_t width, double slope, double *dx)
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
@@ -125,35 +130,29 @@ def affine_act(
         put(&p, factor, i, a[i])
         put(&p, term, i, b[i])
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        affine_act_strip(&p, strip_of(&p, i), x_data, factor, term, residual_data, slope, y_data)
+        affine_act_strip(&p, strip_number(&p, i), x_data, factor, term, residual_data, slope, y_data)
 
 
 cdef void affine_act_strip(
     const Plan *p, Strip s, const real *x, const double *a, const double *b, const real *residual, real slope, real *y
 ) noexcept nogil:
-    cdef Py_ssize_t t, k
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        k = item.column
-        if real is float:
-            affine_act_float(p.by_column, item.start, item.length, x, residual, a + k, b + k, slope, y)
-        else:
-            affine_act_double(p.by_column, item.start, item.length, x, residual, a + k, b + k, slope, y)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        affine_act_float(p.by_column, s.start, s.tiles, s.length, x, residual, a + k, b + k, slope, y)
+    else:
+        affine_act_double(p.by_column, s.start, s.tiles, s.length, x, residual, a + k, b + k, slope, y)
 
 
-cdef inline void put_normalising(const Plan *p, real *v, Py_ssize_t c, double mean, double inv_std) noexcept nogil:
+cdef inline void put_vectors(
+    const Plan *p, Py_ssize_t c, double mean, double inv_std, const real *scale, const real *shift, real *v
+) noexcept nogil:
+    """Lay out what the normalisation and the affine map of a channel need."""
     put(p, v + HIGH * p.width, c, <real> mean)
     put(p, v + LOW * p.width, c, <real> (mean - <real> mean))
     put(p, v + FACTOR * p.width, c, <real> inv_std)
-
-
-cdef void put_affine(const Plan *p, real *v, const real[::1] scale, const real[::1] shift):
-    cdef Py_ssize_t c
-    for c in range(p.channels):
-        put(p, v + SCALE * p.width, c, 1 if scale is None else scale[c])
-        # unlike 0, adding -0 leaves every number as it is, -0 too
-        put(p, v + SHIFT * p.width, c, <real> -0.0 if shift is None else shift[c])
+    put(p, v + SCALE * p.width, c, scale[c] if scale else 1)
+    # unlike 0, adding -0 leaves every number as it is, -0 too
+    put(p, v + SHIFT * p.width, c, shift[c] if shift else <real> -0.0)
 
 
 def batch_norm(
@@ -170,60 +169,63 @@ def batch_norm(
             inv_std_out[c] = 1 / sqrt(eps)
         return
     cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *scale_data = NULL
+    cdef const real *shift_data = NULL
     cdef const real *residual_data = NULL
-    if residual is not None:
-        residual_data = &residual[0, 0, 0]
     cdef real *y_data = &y[0, 0, 0]
     cdef double *inv_std = &inv_std_out[0]
     cdef Moments m
+    if scale is not None:
+        scale_data = &scale[0]
+    if shift is not None:
+        shift_data = &shift[0]
+    if residual is not None:
+        residual_data = &residual[0, 0, 0]
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
     m.spread = m.part + 2 * p.blocks * p.width
     cdef real *v = <real *> (m.spread + p.width)
-    put_affine(&p, v, scale, shift)
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_of_group(&p, i, x_data, eps, m, inv_std, v, residual_data, slope, y_data)
+            forward_of_group(&p, i, x_data, eps, scale_data, shift_data, residual_data, slope, y_data, m, inv_std, v)
     else:
         with nogil:
             moments_of_all(&p, x_data, m, n_threads)
-            end_moments(&p, 0, p.channels, eps, m, inv_std, v)
+            end_moments(&p, 0, p.channels, eps, scale_data, shift_data, m, inv_std, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_strip(&p, strip_of(&p, i), x_data, v, residual_data, slope, y_data)
+            forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
 
 
 cdef void forward_of_group(
-    const Plan *p, Py_ssize_t group, const real *x, double eps, Moments m, double *inv_std, real *v,
-    const real *residual, real slope, real *y,
+    const Plan *p, Py_ssize_t group, const real *x, double eps, const real *scale, const real *shift,
+    const real *residual, real slope, real *y, Moments m, double *inv_std, real *v,
 ) noexcept nogil:
-    cdef Py_ssize_t image, chunk, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
-    moments_of_group(p, group, x, m)
-    end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, m, inv_std, v)
+    cdef Py_ssize_t image, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
+    cdef Py_ssize_t ahead = p.group * p.places
+    moments_of_group(p, group, x, y, m)
+    end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
     for image in range(p.images):
-        for chunk in range(p.chunks):
-            forward_strip(p, Strip(image, t0, t1, chunk), x, v, residual, slope, y)
+        forward_strip(p, strip_of(p, image, t0, t1), ahead, x, v, residual, slope, y)
 
 
 cdef inline void end_moments(
-    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, double eps, Moments m, double *inv_std, real *v
+    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, double eps, const real *scale, const real *shift, Moments m,
+    double *inv_std, real *v,
 ) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(c0, c1):
         inv_std[c] = 1 / sqrt(m.var[c] + eps)
-        put_normalising(p, v, c, m.mean[c], inv_std[c])
+        put_vectors(p, c, m.mean[c], inv_std[c], scale, shift, v)
 
 
 cdef void forward_strip(
-    const Plan *p, Strip s, const real *x, const real *v, const real *residual, real slope, real *y
+    const Plan *p, Strip s, Py_ssize_t ahead, const real *x, const real *v, const real *residual, real slope, real *y
 ) noexcept nogil:
-    cdef Py_ssize_t t
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        if real is float:
-            forward_float(p.by_column, item.start, item.length, x, residual, v + item.column, p.width, slope, y)
-        else:
-            forward_double(p.by_column, item.start, item.length, x, residual, v + item.column, p.width, slope, y)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        forward_float(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+    else:
+        forward_double(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
 
 
 cdef struct Gradient:
@@ -247,70 +249,85 @@ def batch_norm_backward(
         return
     cdef const real *x_data = &x[0, 0, 0]
     cdef const real *y_data = NULL
+    cdef const real *dy_data = &dy[0, 0, 0]
+    cdef const real *scale_data = NULL
+    cdef const real *shift_data = NULL
+    cdef real *dx_data = NULL if dx is None else &dx[0, 0, 0]
+    cdef real *dscale_data = NULL if dscale is None else &dscale[0]
+    cdef real *dshift_data = NULL if dshift is None else &dshift[0]
+    cdef real *dz_data = NULL if dresidual is None else &dresidual[0, 0, 0]
     if y is not None:
         y_data = &y[0, 0, 0]
-    cdef const real *dy_data = &dy[0, 0, 0]
-    cdef real *dx_data = NULL if dx is None else &dx[0, 0, 0]
-    cdef real *dz_data = NULL if dresidual is None else &dresidual[0, 0, 0]
+    if scale is not None:
+        scale_data = &scale[0]
+    if shift is not None:
+        shift_data = &shift[0]
     cdef Gradient g
     g.frozen = frozen
-    g.sign = NO_ACTIVATION if not active else FROM_Y if y is not None else FROM_FROZEN if frozen else FROM_BATCH
+    g.sign = NO_ACTIVATION if not active else FROM_Y if y_data else FROM_FROZEN if frozen else FROM_BATCH
     g.count = x.shape[0] * x.shape[2]
     g.mean, g.inv_std, g.part = &mean[0], &inv_std[0], &work[0]
     g.affine = g.part + 2 * p.blocks * p.width
     cdef real *v = <real *> (g.affine + 2 * p.width)
-    cdef bint sums = dscale is not None or dshift is not None or (dx is not None and not frozen)
-    cdef bint maps = dx is not None or dresidual is not None
-    cdef double a
+    cdef bint sums = dscale_data or dshift_data or (dx_data and not frozen)
+    cdef bint maps = dx_data or dz_data
     cdef Py_ssize_t i
-    put_affine(&p, v, scale, shift)
-    for i in range(p.channels):
-        put_normalising(&p, v, i, mean[i], inv_std[i])
-        if frozen:
-            a = inv_std[i] * value_of(scale, i, 1)
-            put(&p, g.affine, i, a)
-            put(&p, g.affine + p.width, i, -mean[i] * a + value_of(shift, i, 0))
-            put(&p, v + BY_DZ * p.width, i, <real> a)
     if sums and maps and p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            gradient_of_group(&p, i, g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
+            gradient_of_group(&p, i, g, x_data, y_data, dy_data, scale_data, shift_data, v, slope,
+                              dx_data, dscale_data, dshift_data, dz_data)
     else:
+        put_gradient_vectors(&p, 0, p.channels, g, scale_data, shift_data, v)
         if sums:
             for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_sums(&p, i // p.tiles, i % p.tiles, g, x_data, y_data, dy_data, v, slope)
-            end_sums(&p, 0, p.channels, g, v)
+                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), g, x_data, y_data, dy_data, x_data, v,
+                              slope)
+            end_sums(&p, 0, p.channels, g, v, dscale_data, dshift_data)
         if maps:
             for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_strip(&p, strip_of(&p, i), g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
-    cdef const double *part = g.part
-    if dshift is not None:
-        for i in range(p.channels):
-            dshift[i] = <real> (dshift[i] + total_of(&p, i, part))
-    if dscale is not None:
-        for i in range(p.channels):
-            dscale[i] = <real> (dscale[i] + normalised_dot(&p, i, g))
+                gradient_strip(&p, strip_number(&p, i), 0, g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
 
 
 cdef void gradient_of_group(
-    const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, real *v, real slope,
-    real *dx, real *dz,
+    const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, const real *scale,
+    const real *shift, real *v, real slope, real *dx, real *dscale, real *dshift, real *dz,
 ) noexcept nogil:
-    cdef Py_ssize_t block, t, image, chunk, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t, image
+    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
+    cdef Py_ssize_t ahead = p.group * p.places
+    cdef const real *soon = dx if dx else dz
+    cdef Item item
+    put_gradient_vectors(p, c0, c1, g, scale, shift, v)
     for block in range(p.blocks):
+        item = sum_item(p, block, t0)
         for t in range(t0, t1):
-            gradient_sums(p, block, t, g, x, y, dy, v, slope)
-    end_sums(p, group_channel(p, group), group_channel(p, group + 1), g, v)
+            gradient_sums(p, item, g, x, y, dy, soon, v, slope)
+            advance(p, &item)
+    end_sums(p, c0, c1, g, v, dscale, dshift)
     for image in range(p.images):
-        for chunk in range(p.chunks):
-            gradient_strip(p, Strip(image, t0, t1, chunk), g, x, y, dy, v, slope, dx, dz)
+        gradient_strip(p, strip_of(p, image, t0, t1), ahead, g, x, y, dy, v, slope, dx, dz)
+
+
+cdef inline void put_gradient_vectors(
+    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, const real *scale, const real *shift, real *v
+) noexcept nogil:
+    """What is known before the sums; with frozen statistics all there is, the map folded as `fold_statistics` does."""
+    cdef Py_ssize_t c
+    cdef double a
+    for c in range(c0, c1):
+        put_vectors(p, c, g.mean[c], g.inv_std[c], scale, shift, v)
+        if g.frozen:
+            a = g.inv_std[c] * (scale[c] if scale else 1)
+            put(p, g.affine, c, a)
+            put(p, g.affine + p.width, c, -g.mean[c] * a + (shift[c] if shift else 0))
+            put(p, v + BY_DZ * p.width, c, <real> a)
 
 
 cdef void gradient_sums(
-    const Plan *p, Py_ssize_t block, Py_ssize_t tile, Gradient g, const real *x, const real *y, const real *dy,
+    const Plan *p, Item item, Gradient g, const real *x, const real *y, const real *dy, const real *soon,
     const real *v, real slope,
 ) noexcept nogil:
     """Partial sums of dz, and behind them of dz * x."""
-    cdef Item item = sum_item(p, block, tile)
     cdef double *sum = g.part + item.part
     cdef double *dot = sum + p.blocks * p.width
     cdef const double *a = g.affine + item.column
@@ -325,48 +342,54 @@ cdef void gradient_sums(
     else:
         if real is float:
             gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length,
-                                        x, y, dy, v, a, p.width, slope, sum, dot)
+                                        x, y, dy, soon, v, a, p.width, slope, sum, dot)
         else:
             gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length,
-                                         x, y, dy, v, a, p.width, slope, sum, dot)
+                                         x, y, dy, soon, v, a, p.width, slope, sum, dot)
 
 
-cdef inline double normalised_dot(const Plan *p, Py_ssize_t c, Gradient g) noexcept nogil:
-    """Sum of dz * xhat of a channel."""
-    cdef double sum = total_of(p, c, g.part), dot = total_of(p, c, g.part + p.blocks * p.width)
-    return (dot - g.mean[c] * sum) * g.inv_std[c]
-
-
-cdef inline void end_sums(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, real *v) noexcept nogil:
-    """dx = k (dz - mean(dz) - xhat mean(dz xhat)), k = inv_std * scale, as a map of dz and x - mean."""
-    cdef Py_ssize_t c, w = p.width, column
-    cdef double k, s
-    if g.frozen:
-        return
+cdef inline void end_sums(
+    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, real *v, real *dscale, real *dshift
+) noexcept nogil:
+    """Gradients by scale and shift, and dx = k (dz - mean(dz) - xhat mean(dz xhat)) as a map of dz and x - mean."""
+    cdef Py_ssize_t c, w = p.width
+    cdef double sum, dot, k, s
     for c in range(c0, c1):
         s = g.inv_std[c]
-        column = c * p.places if p.by_column else c
-        k = s * v[SCALE * w + column]
-        put(p, v + BY_DZ * w, c, <real> k)
-        put(p, v + BY_X * w, c, <real> (-k * s * normalised_dot(p, c, g) / g.count))
-        put(p, v + CONSTANT * w, c, <real> (-k * total_of(p, c, g.part) / g.count))
+        sum = total_of(p, c, g.part)
+        dot = (total_of(p, c, g.part + p.blocks * w) - g.mean[c] * sum) * s
+        if dshift:
+            dshift[c] = <real> (dshift[c] + sum)
+        if dscale:
+            dscale[c] = <real> (dscale[c] + dot)
+        if not g.frozen:
+            k = s * v[SCALE * w + (c * p.places if p.by_column else c)]
+            put(p, v + BY_DZ * w, c, <real> k)
+            put(p, v + BY_X * w, c, <real> (-k * s * dot / g.count))
+            put(p, v + CONSTANT * w, c, <real> (-k * sum / g.count))
 
 
 cdef void gradient_strip(
-    const Plan *p, Strip s, Gradient g, const real *x, const real *y, const real *dy, const real *v, real slope,
-    real *dx, real *dz,
+    const Plan *p, Strip s, Py_ssize_t ahead, Gradient g, const real *x, const real *y, const real *dy, const real *v,
+    real slope, real *dx, real *dz,
 ) noexcept nogil:
-    cdef Py_ssize_t t, k
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        k = item.column
+    """dz, if it is wanted, and dx, if that is."""
+    cdef const double *a = g.affine + s.column
+    cdef int sign = g.sign
+    v += s.column
+    if dz:
         if real is float:
-            backward_float(p.by_column, g.sign, g.frozen, item.start, item.length, x, y, dy, v + k, g.affine + k,
-                           p.width, slope, dx, dz)
+            gradient_float(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, a, p.width, slope, dz)
         else:
-            backward_double(p.by_column, g.sign, g.frozen, item.start, item.length, x, y, dy, v + k, g.affine + k,
-                            p.width, slope, dx, dz)
+            gradient_double(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, a, p.width, slope, dz)
+        dy, sign = dz, NO_ACTIVATION
+    if dx:
+        if real is float:
+            backward_float(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, a, p.width,
+                           slope, dx)
+        else:
+            backward_double(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, a, p.width,
+                            slope, dx)
 
 
 include "views.pxi"

@@ -34,6 +34,7 @@ typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8)
 
 enum {
     CHANNEL_LANES = 16,
+    CHANNEL_PIECE = 256,                    /* elements to fetch, or to compute dz of, at a time */
     PART = CHANNEL_BYTES / 8,               /* doubles of a register */
     PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
 };
@@ -48,6 +49,10 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
 };
 
+/* Ask for n elements to be brought into the second-level cache. */
+#define CHANNEL_FETCH(p, n) \
+    for (int64_t fetched = 0; fetched < (n); fetched += 64 / sizeof(*(p))) __builtin_prefetch((p) + fetched, 0, 2)
+
 /* Sum of the lanes, in pairs. */
 CHANNEL_INLINE double lanes_total(const lanes_part *parts)
 {
@@ -57,7 +62,7 @@ CHANNEL_INLINE double lanes_total(const lanes_part *parts)
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
-/* A register of doubles made of floats.  Spelled out it is one instruction; of __builtin_convertvector, gcc makes five. */
+/* A register of doubles made of floats, in memory or in a vector.  Spelled out it is one instruction; of __builtin_convertvector, gcc makes five. */
 #if CHANNEL_BYTES == 64
 #define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]}
 #elif CHANNEL_BYTES == 32

@@ -19,14 +19,15 @@ from plan cimport (
     Moments,
     Plan,
     Strip,
+    advance,
     group_channel,
     group_tile,
-    map_item,
     moments_of_all,
     moments_of_group,
     plan_of,
     put,
     spread,
+    strip_number,
     strip_of,
     sum_item,
     sum_of_item,
@@ -34,18 +35,26 @@ from plan cimport (
 )
 
 cdef extern from "channel.h" nogil:
-    void normalize_float(int column, const float *x, const float *high, const float *low, const float *factor,
-                         float *y, int64_t n)
-    void normalize_double(int column, const double *x, const double *high, const double *low, const double *factor,
-                          double *y, int64_t n)
-    void affine_float(int column, const float *x, const float *scale, const float *shift, float *y, int64_t n)
-    void affine_double(int column, const double *x, const double *scale, const double *shift, double *y, int64_t n)
-    void normalize_backward_float(int column, const float *dy, const float *y, const double *mean_dy,
-                                  const double *mean_dy_y, const double *inv_std, float *dx, int64_t n)
-    void normalize_backward_double(int column, const double *dy, const double *y, const double *mean_dy,
-                                   const double *mean_dy_y, const double *inv_std, double *dx, int64_t n)
-    void prelu_float(int column, const float *x, const float *value, const float *slope, float *y, int64_t n)
-    void prelu_double(int column, const double *x, const double *value, const double *slope, double *y, int64_t n)
+    void normalize_float(
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *high, const float *low, const float *factor,
+        float *y)
+    void normalize_double(
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *high, const double *low, const double *factor,
+        double *y)
+    void affine_float(
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *scale, const float *shift, float *y)
+    void affine_double(
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *scale, const double *shift, double *y)
+    void normalize_backward_float(
+        int column, int64_t at, int64_t tiles, int64_t length, const float *dy, const float *y,
+        const double *mean_dy, const double *mean_dy_y, const double *inv_std, float *dx)
+    void normalize_backward_double(
+        int column, int64_t at, int64_t tiles, int64_t length, const double *dy, const double *y,
+        const double *mean_dy, const double *mean_dy_y, const double *inv_std, double *dx)
+    void prelu_float(
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *value, const float *slope, float *y)
+    void prelu_double(
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *value, const double *slope, double *y)
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
@@ -115,7 +124,7 @@ def moments(
     m.spread = m.part + 2 * p.blocks * p.width
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            moments_of_group(&p, i, x_data, m)
+            moments_of_group(&p, i, x_data, x_data, m)
     else:
         with nogil:
             moments_of_all(&p, x_data, m, n_threads)
@@ -179,22 +188,17 @@ def normalize(
         put(&p, low, c, <real> (mean[c] - <real> mean[c]))
         put(&p, factor, c, <real> inv_std[c])
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        normalize_strip(&p, i, x_data, high, low, factor, y_data)
+        normalize_strip(&p, strip_number(&p, i), x_data, high, low, factor, y_data)
 
 
 cdef void normalize_strip(
-    const Plan *p, Py_ssize_t strip, const real *x, const real *high, const real *low, const real *factor, real *y
+    const Plan *p, Strip s, const real *x, const real *high, const real *low, const real *factor, real *y
 ) noexcept nogil:
-    cdef Strip s = strip_of(p, strip)
-    cdef Py_ssize_t t, k
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        k = item.column
-        if real is float:
-            normalize_float(p.by_column, x + item.start, high + k, low + k, factor + k, y + item.start, item.length)
-        else:
-            normalize_double(p.by_column, x + item.start, high + k, low + k, factor + k, y + item.start, item.length)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        normalize_float(p.by_column, s.start, s.tiles, s.length, x, high + k, low + k, factor + k, y)
+    else:
+        normalize_double(p.by_column, s.start, s.tiles, s.length, x, high + k, low + k, factor + k, y)
 
 
 cdef struct Backward:
@@ -230,29 +234,29 @@ def normalize_backward(
             backward_of_group(&p, i, dy_data, y_data, v, dx_data)
     else:
         for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-            backward_sums(&p, i // p.tiles, i % p.tiles, dy_data, y_data, v)
+            backward_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), dy_data, y_data, v)
         backward_means(&p, 0, p.channels, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-            backward_strip(&p, strip_of(&p, i), dy_data, y_data, v, dx_data)
+            backward_strip(&p, strip_number(&p, i), dy_data, y_data, v, dx_data)
 
 
 cdef void backward_of_group(
     const Plan *p, Py_ssize_t group, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t, image, chunk
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t, image
+    cdef Item item
     for block in range(p.blocks):
+        item = sum_item(p, block, t0)
         for t in range(t0, t1):
-            backward_sums(p, block, t, dy, y, v)
+            backward_sums(p, item, dy, y, v)
+            advance(p, &item)
     backward_means(p, group_channel(p, group), group_channel(p, group + 1), v)
     for image in range(p.images):
-        for chunk in range(p.chunks):
-            backward_strip(p, Strip(image, t0, t1, chunk), dy, y, v, dx)
+        backward_strip(p, strip_of(p, image, t0, t1), dy, y, v, dx)
 
 
-cdef inline void backward_sums(
-    const Plan *p, Py_ssize_t block, Py_ssize_t tile, const real *dy, const real *y, Backward v
-) noexcept nogil:
-    sum_of_item(SUM_AND_DOT, p, sum_item(p, block, tile), dy, y, v.part, v.part, v.part + p.blocks * p.width)
+cdef inline void backward_sums(const Plan *p, Item item, const real *dy, const real *y, Backward v) noexcept nogil:
+    sum_of_item(SUM_AND_DOT, p, item, dy, y, v.part, v.part, v.part + p.blocks * p.width)
 
 
 cdef inline void backward_means(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Backward v) noexcept nogil:
@@ -265,17 +269,13 @@ cdef inline void backward_means(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Bac
 cdef void backward_strip(
     const Plan *p, Strip s, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
-    cdef Py_ssize_t t, k, at
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        k, at = item.column, item.start
-        if real is float:
-            normalize_backward_float(p.by_column, dy + at, y + at, v.mean_dy + k, v.mean_dy_y + k, v.inv_std + k,
-                                     dx + at, item.length)
-        else:
-            normalize_backward_double(p.by_column, dy + at, y + at, v.mean_dy + k, v.mean_dy_y + k, v.inv_std + k,
-                                      dx + at, item.length)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        normalize_backward_float(p.by_column, s.start, s.tiles, s.length, dy, y, v.mean_dy + k, v.mean_dy_y + k,
+                                 v.inv_std + k, dx)
+    else:
+        normalize_backward_double(p.by_column, s.start, s.tiles, s.length, dy, y, v.mean_dy + k, v.mean_dy_y + k,
+                                  v.inv_std + k, dx)
 
 
 def affine(
@@ -296,7 +296,7 @@ def affine(
         # unlike 0, adding -0 leaves every number as it is, -0 too
         put(&p, shifts, c, value_of(shift, shift_double, c, -0.0))
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        affine_strip(&p, i, x_data, scales, shifts, y_data)
+        affine_strip(&p, strip_number(&p, i), x_data, scales, shifts, y_data)
 
 
 cdef real value_of(const real[::1] vector, const double[::1] vector_double, Py_ssize_t c, real otherwise):
@@ -306,19 +306,13 @@ cdef real value_of(const real[::1] vector, const double[::1] vector_double, Py_s
 
 
 cdef void affine_strip(
-    const Plan *p, Py_ssize_t strip, const real *x, const real *scale, const real *shift, real *y
+    const Plan *p, Strip s, const real *x, const real *scale, const real *shift, real *y
 ) noexcept nogil:
-    cdef Strip s = strip_of(p, strip)
-    cdef Py_ssize_t t
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        if real is float:
-            affine_float(p.by_column, x + item.start, scale + item.column, shift + item.column, y + item.start,
-                         item.length)
-        else:
-            affine_double(p.by_column, x + item.start, scale + item.column, shift + item.column, y + item.start,
-                          item.length)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        affine_float(p.by_column, s.start, s.tiles, s.length, x, scale + k, shift + k, y)
+    else:
+        affine_double(p.by_column, s.start, s.tiles, s.length, x, scale + k, shift + k, y)
 
 
 def prelu(
@@ -334,7 +328,7 @@ def prelu(
     cdef Py_ssize_t i
     spread(&p, &slope[0], slopes)
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        prelu_strip(&p, i, x_data, x_data, slopes, y_data)
+        prelu_strip(&p, strip_number(&p, i), x_data, x_data, slopes, y_data)
 
 
 def prelu_backward(
@@ -352,22 +346,17 @@ def prelu_backward(
     cdef Py_ssize_t i
     spread(&p, &slope[0], slopes)
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        prelu_strip(&p, i, x_data, dy_data, slopes, dx_data)
+        prelu_strip(&p, strip_number(&p, i), x_data, dy_data, slopes, dx_data)
 
 
 cdef void prelu_strip(
-    const Plan *p, Py_ssize_t strip, const real *x, const real *value, const real *slope, real *y
+    const Plan *p, Strip s, const real *x, const real *value, const real *slope, real *y
 ) noexcept nogil:
-    cdef Strip s = strip_of(p, strip)
-    cdef Py_ssize_t t, at
-    cdef Item item
-    for t in range(s.first, s.end):
-        item = map_item(p, s.image, t, s.chunk)
-        at = item.start
-        if real is float:
-            prelu_float(p.by_column, x + at, value + at, slope + item.column, y + at, item.length)
-        else:
-            prelu_double(p.by_column, x + at, value + at, slope + item.column, y + at, item.length)
+    cdef Py_ssize_t k = s.column
+    if real is float:
+        prelu_float(p.by_column, s.start, s.tiles, s.length, x, value, slope + k, y)
+    else:
+        prelu_double(p.by_column, s.start, s.tiles, s.length, x, value, slope + k, y)
 
 
 include "views.pxi"

@@ -26,8 +26,10 @@ CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, in
                                 lanes_part *first, lanes_part *second)
 {
     const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
-    for (int64_t i = 0; i < whole; i += CHANNEL_LANES)
+    for (int64_t i = 0; i < whole; i += CHANNEL_LANES) {
+        if (what == SQUARES) CHANNEL_FETCH(y + i, CHANNEL_LANES);
         FN(add_lanes)(what, x + i, y + i, mean, 0, first, second);
+    }
     if (rest) FN(add_lanes)(what, x + last, y + last, mean, channel_masks + rest, first, second);
 }
 
@@ -55,15 +57,15 @@ static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, 
     else FN(sum_runs)(SUM_AND_DOT, x, y, count, stride, length, 0, first, second);
 }
 
-/* Sum of x, and of the squared deviations from its mean over these runs.
+/* Sum of x, and of the squared deviations from its mean over these runs; the memory at `soon` is fetched meanwhile.
 
    Sum and sum of squares in one go give the deviations by a difference, which costs digits when the mean is large
    against the deviations; the runs, by then in the first-level cache, are then read again. */
-static void FN(moments_of_rows)(const REAL *x, int64_t count, int64_t stride, int64_t length, double *sum,
-                                double *deviations)
+static void FN(moments_of_rows)(const REAL *x, const REAL *soon, int64_t count, int64_t stride, int64_t length,
+                                double *sum, double *deviations)
 {
     double squares, mean;
-    FN(sum_runs)(SQUARES, x, x, count, stride, length, 0, sum, &squares);
+    FN(sum_runs)(SQUARES, x, soon, count, stride, length, 0, sum, &squares);
     mean = *sum / (double)(count * length);
     *deviations = squares - *sum * mean;
     if (!(*deviations > CANCELLED * squares))
@@ -100,9 +102,10 @@ static void FN(sum_columns)(int what, const REAL *x, const REAL *y, int64_t coun
     else FN(sum_column)(SUM_AND_DOT, x, y, count, stride, length, size, mean, first, second);
 }
 
-/* ---- Maps of n elements ----
+/* ---- Maps of `tiles` runs of `length` elements that follow each other, the first at `at` ----
 
-   Vectors over the channels have one value for all elements (by row) or one for each (by column). */
+   Vectors over the channels have one value for all elements of a run (by row), or one for each (by column, where
+   there is one run). */
 
 #define VALUE(v) (column ? (v)[j] : v##_0)
 #define FIRST(type, v) const type v##_0 = (v)[0]
@@ -116,11 +119,12 @@ CHANNEL_INLINE void FN(normalize_run)(const int column, const REAL *x, const REA
     for (int64_t j = 0; j < n; j++) y[j] = ((x[j] - VALUE(high)) - VALUE(low)) * VALUE(factor);
 }
 
-static void FN(normalize)(int column, const REAL *x, const REAL *high, const REAL *low, const REAL *factor, REAL *y,
-                          int64_t n)
+static void FN(normalize)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *high,
+                          const REAL *low, const REAL *factor, REAL *y)
 {
-    if (column) FN(normalize_run)(1, x, high, low, factor, y, n);
-    else FN(normalize_run)(0, x, high, low, factor, y, n);
+    if (column) FN(normalize_run)(1, x + at, high, low, factor, y + at, length);
+    else for (int64_t t = 0; t < tiles; t++, at += length)
+        FN(normalize_run)(0, x + at, high + t, low + t, factor + t, y + at, length);
 }
 
 /* y = x * scale + shift */
@@ -132,10 +136,12 @@ CHANNEL_INLINE void FN(affine_run)(const int column, const REAL *x, const REAL *
     for (int64_t j = 0; j < n; j++) y[j] = x[j] * VALUE(scale) + VALUE(shift);
 }
 
-static void FN(affine)(int column, const REAL *x, const REAL *scale, const REAL *shift, REAL *y, int64_t n)
+static void FN(affine)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *scale,
+                       const REAL *shift, REAL *y)
 {
-    if (column) FN(affine_run)(1, x, scale, shift, y, n);
-    else FN(affine_run)(0, x, scale, shift, y, n);
+    if (column) FN(affine_run)(1, x + at, scale, shift, y + at, length);
+    else for (int64_t t = 0; t < tiles; t++, at += length)
+        FN(affine_run)(0, x + at, scale + t, shift + t, y + at, length);
 }
 
 /* dx = (dy - mean_dy - y * mean_dy_y) * inv_std */
@@ -148,11 +154,13 @@ CHANNEL_INLINE void FN(normalize_backward_run)(const int column, const REAL *dy,
         dx[j] = (REAL)((dy[j] - VALUE(mean_dy) - y[j] * VALUE(mean_dy_y)) * VALUE(inv_std));
 }
 
-static void FN(normalize_backward)(int column, const REAL *dy, const REAL *y, const double *mean_dy,
-                                   const double *mean_dy_y, const double *inv_std, REAL *dx, int64_t n)
+static void FN(normalize_backward)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *dy,
+                                   const REAL *y, const double *mean_dy, const double *mean_dy_y,
+                                   const double *inv_std, REAL *dx)
 {
-    if (column) FN(normalize_backward_run)(1, dy, y, mean_dy, mean_dy_y, inv_std, dx, n);
-    else FN(normalize_backward_run)(0, dy, y, mean_dy, mean_dy_y, inv_std, dx, n);
+    if (column) FN(normalize_backward_run)(1, dy + at, y + at, mean_dy, mean_dy_y, inv_std, dx + at, length);
+    else for (int64_t t = 0; t < tiles; t++, at += length)
+        FN(normalize_backward_run)(0, dy + at, y + at, mean_dy + t, mean_dy_y + t, inv_std + t, dx + at, length);
 }
 
 /* y = value where x > 0, else value * slope */
@@ -167,8 +175,10 @@ CHANNEL_INLINE void FN(prelu_run)(const int column, const REAL *x, const REAL *v
     }
 }
 
-static void FN(prelu)(int column, const REAL *x, const REAL *value, const REAL *slope, REAL *y, int64_t n)
+static void FN(prelu)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *value,
+                      const REAL *slope, REAL *y)
 {
-    if (column) FN(prelu_run)(1, x, value, slope, y, n);
-    else FN(prelu_run)(0, x, value, slope, y, n);
+    if (column) FN(prelu_run)(1, x + at, value + at, slope, y + at, length);
+    else for (int64_t t = 0; t < tiles; t++, at += length)
+        FN(prelu_run)(0, x + at, value + at, slope + t, y + at, length);
 }

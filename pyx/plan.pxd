@@ -13,7 +13,9 @@ column (by column) into memory handed in; these partial sums are added in a fixe
 neighbouring tiles of one image.
 
 Kernels that need sums first and then visit the tensor again go by groups of channels that are still in the cache the
-second time, as long as there are enough groups for all threads; the items are the same either way.
+second time, as long as there are enough groups for all threads; the items are the same either way.  What the second
+visit writes is fetched during the first, and what the next group reads during the second: each pass alone would
+leave the memory idle while it computes, or while it waits for lines to come in at the start of each run.
 """
 
 from cython.parallel cimport prange
@@ -27,9 +29,9 @@ cdef extern from "channel.h" nogil:
                         double *first, double *second)
     void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
                          double *first, double *second)
-    void moments_of_rows_float(const float *x, int64_t count, int64_t stride, int64_t length,
+    void moments_of_rows_float(const float *x, const float *soon, int64_t count, int64_t stride, int64_t length,
                                double *sum, double *deviations)
-    void moments_of_rows_double(const double *x, int64_t count, int64_t stride, int64_t length,
+    void moments_of_rows_double(const double *x, const double *soon, int64_t count, int64_t stride, int64_t length,
                                 double *sum, double *deviations)
     void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
                            int64_t size, const double *mean, double *first, double *second)
@@ -47,6 +49,7 @@ cdef enum:
 cdef struct Plan:
     Py_ssize_t channels, places, size
     bint by_column
+    Py_ssize_t repeat        # how often the channels and places stand side by side in the matrix
     Py_ssize_t width         # length of the vectors: channels, or columns of the matrix
     Py_ssize_t images        # images, or rows of the matrix
     Py_ssize_t rows          # images, or rows of the matrix, of an item of a sum
@@ -68,25 +71,25 @@ cdef struct Item:
 
 
 cdef struct Strip:
-    # the tiles from `first` to `end` of an image, or a chunk of one tile
-    Py_ssize_t image, first, end, chunk
+    # `tiles` runs of elements that follow each other in memory, the first at `start`, each of `length`
+    Py_ssize_t start, tiles, length
+    Py_ssize_t column        # where the value of the first tile, or of its first column, is in the vectors
 
 
 cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:
     cdef Plan p
-    cdef Py_ssize_t repeat
     p.channels, p.places, p.size = C, S, N * C * S
     p.by_column = S < CHANNEL_LANES
-    p.width, p.images, p.chunks, p.tile, p.group = C, N, 1, 1, C
+    p.width, p.images, p.repeat, p.chunks, p.tile, p.group = C, N, 1, 1, 1, C
     p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = 0
     if p.size == 0:
         return p
     if p.by_column:
-        repeat = max(1, min(N, COLUMNS // (C * S)))
-        p.width = repeat * C * S
-        p.images = ceil_div(N, repeat)
+        p.repeat = max(1, min(N, COLUMNS // (C * S)))
+        p.width = p.repeat * C * S
+        p.images = ceil_div(N, p.repeat)
         p.rows = max(32, 65536 // p.width)
-        if repeat == 1:
+        if p.repeat == 1:
             p.group = min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP // N) // S))
             p.groups = ceil_div(C, p.group)
             p.tile = p.group * S
@@ -108,7 +111,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
 
 
 cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noexcept nogil:
-    """Item of a sum."""
+    """Item of a sum; that of the next tile is one `advance` further."""
     cdef Item item
     cdef Py_ssize_t image = p.channels * p.places, first, chunk
     if p.by_column:
@@ -129,6 +132,13 @@ cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noex
     return item
 
 
+cdef inline void advance(const Plan *p, Item *item) noexcept nogil:
+    """Go on to the next tile, by row."""
+    item.start += p.places
+    item.column += 1
+    item.part += 1
+
+
 cdef inline Py_ssize_t values_of(const Plan *p, Py_ssize_t block) noexcept nogil:
     """How many values an item of this block has, by row."""
     cdef Py_ssize_t first = block * p.rows, length = p.places
@@ -138,28 +148,30 @@ cdef inline Py_ssize_t values_of(const Plan *p, Py_ssize_t block) noexcept nogil
     return min(p.rows, p.images - first) * length
 
 
-cdef inline Item map_item(const Plan *p, Py_ssize_t image, Py_ssize_t tile, Py_ssize_t chunk) noexcept nogil:
-    """A tile of one image, or of one row of the matrix, or a chunk of it: elements that follow each other in memory."""
-    cdef Item item
-    if p.by_column:
-        item.column = tile * p.tile
-        item.start = image * p.width + item.column
-        item.length = min(p.tile, p.width - item.column, p.size - item.start)
-    else:
-        item.column = tile
-        item.start = (image * p.channels + tile) * p.places + chunk * CHUNK
-        item.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
-    item.stride = item.count = item.part = 0
-    return item
-
-
-cdef inline Strip strip_of(const Plan *p, Py_ssize_t i) noexcept nogil:
+cdef inline Strip strip_of(const Plan *p, Py_ssize_t image, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+    """The tiles from `first` to `end` of one image, or of one row of the matrix."""
     cdef Strip s
-    cdef Py_ssize_t of_image = ceil_div(p.tiles, p.strip)
-    s.chunk = i % p.chunks
-    s.image = i // p.chunks // of_image
-    s.first = i // p.chunks % of_image * p.strip
-    s.end = min(s.first + p.strip, p.tiles)
+    if p.by_column:
+        s.column = first * p.tile
+        s.start = image * p.width + s.column
+        s.tiles = 1
+        s.length = min(min(end * p.tile, p.width) - s.column, p.size - s.start)
+    else:
+        s.column = first
+        s.start = (image * p.channels + first) * p.places
+        s.tiles = end - first
+        s.length = p.places
+    return s
+
+
+cdef inline Strip strip_number(const Plan *p, Py_ssize_t i) noexcept nogil:
+    """Strip i of `strips`: some tiles, or where a row is cut, a chunk of one."""
+    cdef Py_ssize_t of_image = ceil_div(p.tiles, p.strip), chunk = i % p.chunks
+    cdef Py_ssize_t first = i // p.chunks % of_image * p.strip
+    cdef Strip s = strip_of(p, i // p.chunks // of_image, first, min(first + p.strip, p.tiles))
+    if p.chunks > 1:
+        s.start += chunk * CHUNK
+        s.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
     return s
 
 
@@ -177,7 +189,7 @@ cdef inline void put(const Plan *p, real *vector, Py_ssize_t c, real value) noex
     """Write the value of a channel such that `item.column` is an index into the vector."""
     cdef Py_ssize_t r, s
     if p.by_column:
-        for r in range(p.width // (p.channels * p.places)):
+        for r in range(p.repeat):
             for s in range(p.places):
                 vector[(r * p.channels + c) * p.places + s] = value
     else:
@@ -197,7 +209,7 @@ cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noe
     cdef double result = 0
     for block in range(p.blocks):
         if p.by_column:
-            for r in range(p.width // image):
+            for r in range(p.repeat):
                 at = block * p.width + r * image + c * p.places
                 for s in range(p.places):
                     result += part[at + s]
@@ -245,23 +257,22 @@ cdef struct Moments:
     double *spread           # width: mean, by column
 
 
-cdef inline void add_first(const Plan *p, Py_ssize_t block, Py_ssize_t tile, const real *x, Moments m) noexcept nogil:
-    cdef Item item = sum_item(p, block, tile)
+cdef inline void add_first(const Plan *p, Item item, const real *x, const real *soon, Moments m) noexcept nogil:
     cdef double *second = m.part + p.blocks * p.width
     if p.by_column:
         sum_of_item(SUM, p, item, x, x, m.spread, m.part, second)
     elif real is float:
         moments_of_rows_float(
-            x + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
         )
     else:
         moments_of_rows_double(
-            x + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
         )
 
 
-cdef inline void add_second(const Plan *p, Py_ssize_t block, Py_ssize_t tile, const real *x, Moments m) noexcept nogil:
-    sum_of_item(DEVIATIONS, p, sum_item(p, block, tile), x, x, m.spread, m.part, m.part)
+cdef inline void add_second(const Plan *p, Item item, const real *x, Moments m) noexcept nogil:
+    sum_of_item(DEVIATIONS, p, item, x, x, m.spread, m.part, m.part)
 
 
 cdef inline void end_first(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
@@ -287,26 +298,31 @@ cdef inline void end_second(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments
         m.var[c] = total_of(p, c, m.part) / m.count
 
 
-cdef inline void moments_of_group(const Plan *p, Py_ssize_t group, const real *x, Moments m) noexcept nogil:
+cdef inline void moments_of_group(
+    const Plan *p, Py_ssize_t group, const real *x, const real *soon, Moments m
+) noexcept nogil:
+    """The moments of the channels of a group; by row, what lies at the same places of `soon` is fetched meanwhile."""
     cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t
     cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
+    cdef Item item
     for block in range(p.blocks):
+        item = sum_item(p, block, t0)
         for t in range(t0, t1):
-            add_first(p, block, t, x, m)
+            add_first(p, item, x, soon, m)
+            advance(p, &item)
     end_first(p, c0, c1, m)
     if p.by_column:
         for block in range(p.blocks):
-            for t in range(t0, t1):
-                add_second(p, block, t, x, m)
+            add_second(p, sum_item(p, block, t0), x, m)
         end_second(p, c0, c1, m)
 
 
 cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_threads) noexcept nogil:
     cdef Py_ssize_t i
     for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        add_first(p, i // p.tiles, i % p.tiles, x, m)
+        add_first(p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m)
     end_first(p, 0, p.channels, m)
     if p.by_column:
         for i in prange(p.items, num_threads=n_threads, schedule="static"):
-            add_second(p, i // p.tiles, i % p.tiles, x, m)
+            add_second(p, sum_item(p, i // p.tiles, i % p.tiles), x, m)
         end_second(p, 0, p.channels, m)
