@@ -23,9 +23,15 @@ static void power_map_float(const float *x, float *y, ptrdiff_t n, float power, 
         for (ptrdiff_t i = 0; i < n; i++) y[i] = 1;
     else if (__builtin_isinf(power))
         for (ptrdiff_t i = 0; i < n; i++) y[i] = powf(shift + scale * x[i], power);
-    else {
+    else if (odd) {
         VM_INDEPENDENT
-        for (ptrdiff_t i = 0; i < n; i++) y[i] = vm_pow_float(shift + scale * x[i], power, whole, odd);
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = vm_pow_float(shift + scale * x[i], power, 1, 1);
+    } else if (whole) {
+        VM_INDEPENDENT
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = vm_pow_float(shift + scale * x[i], power, 1, 0);
+    } else {
+        VM_INDEPENDENT
+        for (ptrdiff_t i = 0; i < n; i++) y[i] = vm_pow_float(shift + scale * x[i], power, 0, 0);
     }
 }
 

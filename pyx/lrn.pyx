@@ -11,9 +11,12 @@ rounding error.
 """
 
 from cython.parallel cimport prange
-from libc.math cimport pow, sqrt
 
 from common cimport ceil_div, real
+
+cdef extern from "lrn.h" nogil:
+    void lrn_divide_float(const float *x, const float *scale, Py_ssize_t n, double beta, float *y)
+    void lrn_divide_double(const double *x, const double *scale, Py_ssize_t n, double beta, double *y)
 
 cdef enum:
     STRETCH = 256
@@ -70,13 +73,10 @@ cdef void forward_stretch(
     cdef Py_ssize_t j
     for j in range(n):
         scale[j] = <real> (k + factor * sums[j])
-    if beta == 0.75:
-        # nearly all nets have this exponent, and two roots are ten times quicker than a power
-        for j in range(n):
-            y[j] = <real> (x[j] / (sqrt(scale[j]) * sqrt(sqrt(scale[j]))))
+    if real is float:
+        lrn_divide_float(x, scale, n, beta, y)
     else:
-        for j in range(n):
-            y[j] = <real> (x[j] * pow(scale[j], -beta))
+        lrn_divide_double(x, scale, n, beta, y)
 
 
 cdef void backward_stretch(
@@ -86,12 +86,12 @@ cdef void backward_stretch(
     """dx = dy * scale**-beta - 2 * factor * beta * x * sums."""
     cdef Py_ssize_t j
     cdef double share = 2 * factor * beta
-    if beta == 0.75:
-        for j in range(n):
-            dx[j] = <real> (dy[j] / (sqrt(scale[j]) * sqrt(sqrt(scale[j]))) - share * x[j] * sums[j])
+    if real is float:
+        lrn_divide_float(dy, scale, n, beta, dx)
     else:
-        for j in range(n):
-            dx[j] = <real> (dy[j] * pow(scale[j], -beta) - share * x[j] * sums[j])
+        lrn_divide_double(dy, scale, n, beta, dx)
+    for j in range(n):
+        dx[j] = <real> (dx[j] - share * x[j] * sums[j])
 
 
 def lrn_across(

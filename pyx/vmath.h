@@ -109,9 +109,11 @@
 /* x to a power that is neither 0 nor infinite; `whole`, `odd`: what kind of number it is. */
 VM_INLINE float vm_pow_float(float x, double power, int whole, int odd)
 {
-    const double size = vm_exp_double(power * vm_log_double(__builtin_fabs(x)));
-    const double y = odd ? __builtin_copysign(size, x) : size;
-    return (float)(!whole && x < 0 && x >= -FLT_MAX ? (double)NAN : y);
+    const float size = (float)vm_exp_double(power * vm_log_double(__builtin_fabs((double)x)));
+    if (odd) return __builtin_copysignf(size, x);
+    if (whole) return size;
+    const float without = x < 0 ? NAN : size;
+    return x < -FLT_MAX ? size : without;
 }
 
 #endif

@@ -97,3 +97,16 @@ def test_messages():
         ArgumentError, match=r"^lrn_within: x must be .* with 4 axes; found float32 array of shape \(24,\)"
     ):
         CPU.lrn_within(x.ravel(), scale, y, 3, 1, 0.75)
+
+
+@pytest.mark.parametrize("beta", [0.75, 0.6, 1.0, 2.0, -0.5])
+def test_error_of_the_power(dtype, beta):
+    """With the scales as they were written; 4 units of rounding."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((2, 3, 20, 40)) * 10 ** rng.uniform(-3, 3, (2, 3, 20, 40))).astype(dtype)
+    scale, y, dx = (np.full_like(x, np.nan) for _ in range(3))
+    CPU.lrn_across(x, scale, y, 3, 1e-2, beta, 1.0)
+    expected = x * scale.astype(np.longdouble) ** -beta
+    np.testing.assert_allclose(y, expected.astype(np.float64), rtol=4 * np.finfo(dtype).eps)
+    CPU.lrn_across_backward(np.zeros_like(x), y, scale, x, dx, 3, 1e-2, beta)
+    assert dx.tobytes() == y.tobytes(), "without the second term the gradient is the same product"

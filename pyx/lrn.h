@@ -1,0 +1,27 @@
+/* Powers of the scales for lrn.pyx, over a stretch of places.
+
+   Nearly all nets have beta = 0.75: two roots, of the tensors' type, are quicker than a power and at most 3 units in the
+   last place off.  Other powers are made of an exponential and a logarithm in double precision; of whole numbers, for
+   which negative scales have powers, too, the maths library knows. */
+#ifndef CAFFEBN_LRN_H
+#define CAFFEBN_LRN_H
+
+#include "vmath.h"
+
+#define REAL float
+#define FN(name) VM_JOIN(name, _float)
+#define LRN_ROOT(x) __builtin_sqrtf(x)
+#include "lrn_impl.h"
+#undef REAL
+#undef FN
+#undef LRN_ROOT
+
+#define REAL double
+#define FN(name) VM_JOIN(name, _double)
+#define LRN_ROOT(x) __builtin_sqrt(x)
+#include "lrn_impl.h"
+#undef REAL
+#undef FN
+#undef LRN_ROOT
+
+#endif
