@@ -39,7 +39,7 @@ static inline int64_t depthwise_wide(const depthwise_plan *p) { return gemm_ceil
 static inline int64_t depthwise_scratch(const int64_t *sizes, int n_threads)
 {
     const depthwise_plan p = depthwise_read(sizes, NULL);
-    return n_threads * (depthwise_frame(&p) + p.rows * depthwise_wide(&p) + 32);
+    return n_threads * (depthwise_frame(&p) + p.rows * depthwise_wide(&p) + 2 * 16 * p.n_outer * p.n_inner + 48);
 }
 
 #define REAL float

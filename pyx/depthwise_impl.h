@@ -1,30 +1,40 @@
 /* The part of depthwise.h that is compiled for float and for double. */
 
-/* Copy an image plane into the frame, or back; what lies between the rows' elements is left alone. */
-GEMM_INLINE void FN(move_plane)(const depthwise_plan *p, const REAL *from, REAL *to, int back)
+/* Copy an image plane into the frame, reading nothing from `end` on.
+
+   The last vector of a row writes zeros behind it, where zeros are or the next row will be written. */
+GEMM_INLINE void FN(fill_frame)(const depthwise_plan *p, const REAL *from, const REAL *end, REAL *frame)
 {
-    for (int64_t r = 0; r < p->image_rows; r++) {
-        const int64_t place = p->image_row[r] * p->pitch * p->stride;
-        const REAL *in = back ? NULL : from + r * p->image_width;
-        REAL *out = back ? to + r * p->image_width : NULL;
-        for (int64_t phase = 0; phase < p->stride; phase++) {
+    const int64_t stride = p->stride, span = stride * FN(LANES);
+    for (int64_t r = 0; r < p->image_rows; r++, from += p->image_width)
+        for (int64_t phase = 0; phase < stride; phase++) {
             /* columns first + i of the frame with (first + i) % stride == phase */
-            const int64_t i0 = ((phase - p->first) % p->stride + p->stride) % p->stride;
-            const int64_t at = place + phase * p->pitch + (p->first + i0) / p->stride;
-            int64_t i = i0, j = 0;
-            if (back) {
-                for (; i < p->image_width; i += p->stride, j++) out[i] = from[at + j];
-                continue;
+            int64_t i = ((phase - p->first) % stride + stride) % stride;
+            REAL *to = frame + (p->image_row[r] * stride + phase) * p->pitch + (p->first + i) / stride;
+            for (; i < p->image_width; i += span, to += FN(LANES)) {
+                const int64_t n = GEMM_MIN((p->image_width - i + stride - 1) / stride, FN(LANES));
+                FN(vec) v = {0};
+                if (stride > 2 || from + i + span > end) {
+                    REAL part[FN(LANES)] = {0};
+                    for (int64_t l = 0; l < n; l++) part[l] = from[i + l * stride];
+                    v = FN(load)(part);
+                } else if (stride == 2) v = FN(evens)(FN(load)(from + i), FN(load)(from + i + FN(LANES)));
+                else v = FN(load)(from + i);
+                if (n < FN(LANES)) v = FN(select)(FN(lane_numbers)() < (INDEX)n, v, (FN(vec)){0});
+                FN(store)(to, v);
             }
-            if (p->stride == 1)
-                for (; i + FN(LANES) <= p->image_width; i += FN(LANES), j += FN(LANES))
-                    FN(store)(to + at + j, FN(load)(in + i));
-            else if (p->stride == 2)
-                for (; i + 2 * FN(LANES) <= p->image_width; i += 2 * FN(LANES), j += FN(LANES))
-                    FN(store)(to + at + j, FN(evens)(FN(load)(in + i), FN(load)(in + i + FN(LANES))));
-            for (; i < p->image_width; i += p->stride, j++) to[at + j] = in[i];
         }
-    }
+}
+
+/* Copy an image plane out of the frame. */
+GEMM_INLINE void FN(read_frame)(const depthwise_plan *p, const REAL *frame, REAL *to)
+{
+    for (int64_t r = 0; r < p->image_rows; r++, to += p->image_width)
+        for (int64_t phase = 0; phase < p->stride; phase++) {
+            int64_t i = ((phase - p->first) % p->stride + p->stride) % p->stride;
+            const REAL *from = frame + (p->image_row[r] * p->stride + phase) * p->pitch + (p->first + i) / p->stride;
+            for (; i < p->image_width; i += p->stride) to[i] = *from++;
+        }
 }
 
 /* One vector of `band` output rows: sums of all taps. */
@@ -62,19 +72,21 @@ static void FN(depthwise_forward)(const REAL *w, const REAL *x, REAL *y, int64_t
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < n_images * groups; task++)
             for (int64_t i = 0; i < n_in; i++) {
-                FN(move_plane)(p, x + (task * n_in + i) * image, frame, 0);
+                FN(fill_frame)(p, x + (task * n_in + i) * image, x + n_images * groups * n_in * image, frame);
                 for (int64_t o = 0; o < n_out; o++) {
                     const int64_t channel = task % groups * per_group + (gather ? i : o);
                     const REAL *weights = w + channel * taps + (gather ? taps - 1 : 0);
                     REAL *to = y + (task * n_out + o) * plane;
                     const REAL *from = residual ? residual + (task * n_out + o) * plane : NULL;
                     for (int64_t row = 0; row < p->rows;) {
-                        const int band = p->rows - row >= DEPTHWISE_BAND ? DEPTHWISE_BAND : 1;
+                        const int band = (int)GEMM_MIN(p->rows - row, DEPTHWISE_BAND);
                         for (int64_t col = (p->width - 1) / FN(LANES) * FN(LANES); col >= 0; col -= FN(LANES)) {
                             FN(vec) sum[DEPTHWISE_BAND];
-                            if (band == 1)
-                                FN(depthwise_sums)(p, 1, frame, weights, gather ? -1 : 1, row, col, sum);
-                            else FN(depthwise_sums)(p, DEPTHWISE_BAND, frame, weights, gather ? -1 : 1, row, col, sum);
+                            const int64_t step = gather ? -1 : 1;
+                            if (band == 4) FN(depthwise_sums)(p, 4, frame, weights, step, row, col, sum);
+                            else if (band == 3) FN(depthwise_sums)(p, 3, frame, weights, step, row, col, sum);
+                            else if (band == 2) FN(depthwise_sums)(p, 2, frame, weights, step, row, col, sum);
+                            else FN(depthwise_sums)(p, 1, frame, weights, step, row, col, sum);
                             for (int b = 0; b < band; b++) {
                                 const int64_t at = (row + b) * p->width + col;
                                 const int whole = i == 0 && at + FN(LANES) <= plane;
@@ -131,7 +143,7 @@ static void FN(depthwise_backward_data)(const REAL *w, const REAL *dy, REAL *dx,
                             FN(store)(to + i, FN(load)(to + i) + *weights * FN(load)(wider + r * wide + i));
                     }
         }
-        FN(move_plane)(p, frame, dx + task * image, 1);
+        FN(read_frame)(p, frame, dx + task * image);
     }
 }
 
@@ -147,26 +159,33 @@ static void FN(depthwise_backward_weight)(const REAL *dy, const REAL *x, REAL *d
 #pragma omp parallel num_threads(n_threads)
     {
         REAL *frame = scratch + GEMM_THREAD() * size, *wider = frame + depthwise_frame(p) + 16;
+        REAL *sums = wider + p->rows * wide + 16;
         memset(frame, 0, size * sizeof(REAL));
 #pragma omp for schedule(static)
-        for (int64_t group = 0; group < groups; group++)
+        for (int64_t group = 0; group < groups; group++) {
+            memset(sums, 0, per_group * taps * FN(LANES) * sizeof(REAL));
             for (int64_t n = 0; n < n_images; n++) {
-                FN(move_plane)(p, x + (n * groups + group) * image, frame, 0);
-                for (int64_t o = group * per_group; o < (group + 1) * per_group; o++) {
-                    FN(widen)(p, dy + (n * groups * per_group + o) * plane, wider);
+                FN(fill_frame)(p, x + (n * groups + group) * image, x + n_images * groups * image, frame);
+                for (int64_t o = 0; o < per_group; o++) {
+                    FN(widen)(p, dy + ((n * groups + group) * per_group + o) * plane, wider);
                     for (int64_t t = 0; t < taps; t++) {
                         const int64_t offset = p->outer[t / p->n_inner] * length + p->inner[t % p->n_inner];
-                        FN(vec) sum[2] = {{0}, {0}};
-                        double total = 0;
+                        REAL *total = sums + (o * taps + t) * FN(LANES);
+                        FN(vec) sum[2] = {FN(load)(total), {0}};
                         for (int64_t r = 0; r < p->rows; r++) {
                             const REAL *at = frame + p->row[r] * length + offset, *g = wider + r * wide;
                             for (int64_t i = 0; i < p->width; i += FN(LANES))
                                 sum[r % 2] += FN(load)(g + i) * FN(load)(at + i);
                         }
-                        for (int i = 0; i < FN(LANES); i++) total += (double)sum[0][i] + sum[1][i];
-                        dw[o * taps + t] += (REAL)total;
+                        FN(store)(total, sum[0] + sum[1]);
                     }
                 }
             }
+            for (int64_t i = 0; i < per_group * taps; i++) {
+                double total = 0;
+                for (int l = 0; l < FN(LANES); l++) total += sums[i * FN(LANES) + l];
+                dw[group * per_group * taps + i] += (REAL)total;
+            }
+        }
     }
 }

@@ -67,6 +67,10 @@ static inline gemm_cut gemm_choose(int64_t rows, int64_t n_panels, int64_t group
 {
     gemm_cut best = {rows, GEMM_PANELS, 1, gemm_ceil_div(n_panels, GEMM_PANELS)};
     double least = -1;
+    if (n_threads == 1) {
+        best.panels = GEMM_MIN(n_panels, GEMM_PANELS);
+        return best;
+    }
     for (int64_t shares = 1; shares <= 4 * n_threads && (shares == 1 || rows / shares >= GEMM_MR); shares++)
         for (int64_t panels = GEMM_MIN(n_panels, GEMM_PANELS); panels >= 1; panels--) {
             const int64_t share = gemm_ceil_div(rows, shares), blocks = gemm_ceil_div(n_panels, panels);

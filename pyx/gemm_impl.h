@@ -349,12 +349,12 @@ GEMM_INLINE void FN(prefetch)(const REAL *to, int64_t row, int64_t n, int64_t le
 
 /* Finish a tile of whole vectors that lie side by side: n rows of `tile`, at distance `row` in memory.
 
-   scale, bias: of the first row, or NULL. */
+   scale, bias: of the first row (or column, if that is how they go), or NULL. */
 static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t n, REAL *to, int64_t row, int add,
                                                        const FN(epilogue) *e, const REAL *scale, const REAL *bias,
                                                        const REAL *residual)
 {
-    const int active = e && e->active;
+    const int active = e && e->active, along = (scale || bias) && e->by_column;
     const REAL slope = e ? e->slope : 0;
     for (int64_t i = 0; i < n; i++, tile += FN(PANEL), to += row) {
         FN(vec) v[GEMM_NV];
@@ -363,7 +363,15 @@ static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t
         if (add)
 #pragma GCC unroll 2
             for (int j = 0; j < GEMM_NV; j++) v[j] += FN(load)(to + j * FN(LANES));
-        if (scale)
+        if (along)
+#pragma GCC unroll 2
+            for (int j = 0; j < GEMM_NV; j++) {
+                FN(vec) b = {0};
+                if (bias) b = FN(load)(bias + j * FN(LANES));
+                if (scale) v[j] = v[j] * FN(load)(scale + j * FN(LANES)) + b;
+                else v[j] += b;
+            }
+        else if (scale)
 #pragma GCC unroll 2
             for (int j = 0; j < GEMM_NV; j++) v[j] = FN(scaled)(v[j], scale[i], bias ? bias[i] : 0);
         else if (bias)
@@ -455,10 +463,10 @@ static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, co
 {
     const REAL *scale = e ? e->scale : NULL, *bias = e ? e->bias : NULL, *residual = e ? e->residual : NULL;
     const int64_t by_row = e && !e->by_column, by_column = e && e->by_column;
-    if (n_parts == 1 && parts->length == FN(PANEL) && c->column == 1 && !((scale || bias) && by_column)) {
-        const int64_t at = m * c->row + parts->to;
-        FN(finish_whole)(tile, n, c->data + at, c->row, add, e, scale ? scale + m : NULL, bias ? bias + m : NULL,
-                         residual ? residual + at : NULL);
+    if (n_parts == 1 && parts->length == FN(PANEL) && c->column == 1) {
+        const int64_t at = m * c->row + parts->to, index = by_column ? q : m;
+        FN(finish_whole)(tile, n, c->data + at, c->row, add, e, scale ? scale + index : NULL,
+                         bias ? bias + index : NULL, residual ? residual + at : NULL);
         return;
     }
     if (c->column == 1 && !((scale || bias) && by_column)) {
@@ -639,6 +647,58 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
     }
 }
 
+/* `rows` (a constant, at most 4) x n <= 4 sums of products of rows of a and b, which lie side by side. */
+GEMM_INLINE void FN(dots)(const int rows, const REAL *a, const REAL *b, int64_t n, int64_t depth, double *sums)
+{
+    FN(vec) sum[4][4];
+    const REAL *at[4];
+    for (int j = 0; j < 4; j++) at[j] = b + GEMM_MIN(j, n - 1) * depth;
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) sum[i][j] = (FN(vec)){0};
+    int64_t k = 0;
+    for (; k + FN(LANES) <= depth; k += FN(LANES))
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++) {
+            const FN(vec) v = FN(load)(a + i * depth + k);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) sum[i][j] += v * FN(load)(at[j] + k);
+        }
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < 4; j++) {
+            double total = 0;
+            for (int l = 0; l < FN(LANES); l++) total += sum[i][j][l];
+            for (int64_t rest = k; rest < depth; rest++) total += (double)a[i * depth + rest] * at[j][rest];
+            sums[4 * i + j] = total;
+        }
+}
+
+/* C (rows, columns) (+)= A (rows, depth) B' (depth, columns), rows <= 4, then the epilogue by column.
+
+   Each row of B is read once, as fast as memory gives it. */
+static void FN(few_rows)(const REAL *a, const REAL *b, REAL *c, int64_t rows, int64_t columns, int64_t depth,
+                         const FN(epilogue) *e, int accumulate, int n_threads)
+{
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int64_t q = 0; q < columns; q += 4) {
+        const int64_t n = GEMM_MIN(columns - q, 4);
+        double sums[16];
+        if (rows == 1) FN(dots)(1, a, b + q * depth, n, depth, sums);
+        else if (rows == 2) FN(dots)(2, a, b + q * depth, n, depth, sums);
+        else if (rows == 3) FN(dots)(3, a, b + q * depth, n, depth, sums);
+        else FN(dots)(4, a, b + q * depth, n, depth, sums);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < n; j++) {
+                REAL *to = c + i * columns + q + j, v = (REAL)sums[4 * i + j];
+                if (accumulate) v += *to;
+                if (e->scale) v *= e->scale[q + j];
+                if (e->bias) v += e->bias[q + j];
+                *to = e->active && !(v > 0) ? v * e->slope : v;
+            }
+    }
+}
+
 /* C (rows, columns) (+)= A (rows, depth) B (depth, columns), then the epilogue; each given with its two strides. */
 static void FN(gemm)(const REAL *a, int64_t a_row, int64_t a_column, const REAL *b, int64_t b_row, int64_t b_column,
                      REAL *c, int64_t c_row, int64_t c_column, int64_t rows, int64_t columns, int64_t depth,
@@ -650,5 +710,9 @@ static void FN(gemm)(const REAL *a, int64_t a_row, int64_t a_column, const REAL 
     const FN(result) result = {c, c_row, 0, 1, columns, c_column, NULL};
     const FN(epilogue) e = {scale, bias, NULL, by_column, active, slope};
     const FN(distance) none = {0};
+    if (rows <= 4 && by_column && a_column == 1 && b_row == 1 && a_row == depth && b_column == depth) {
+        FN(few_rows)(a, b, c, rows, columns, depth, &e, accumulate, n_threads);
+        return;
+    }
     FN(multiply)(&left, &right, &result, rows, columns, depth, 1, &none, &e, accumulate, scratch, n_threads);
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .common import ALL_THREADS, BACKENDS, DTYPES, LEVELS, THREADS, Kernels, random
+from .common import ALL_THREADS, BACKENDS, DTYPES, LEVELS, THREADS, Backend, Kernels, random
 
 #: (channels, image side, outputs, kernel, stride, pad, group)
 LAYERS = {
@@ -15,18 +15,22 @@ LAYERS = {
     "resnet50 res5 1x1": (512, 7, 2048, 1, 1, 0, 1),
     "alexnet conv2 5x5 group 2": (96, 27, 256, 5, 1, 2, 2),
     "mobilenet conv4 depthwise": (256, 28, 256, 3, 1, 1, 256),
+    "mobilenet conv2 depthwise /2": (64, 112, 64, 3, 2, 1, 64),
+    "resnet50 res4 1x1/2": (512, 28, 1024, 1, 2, 0, 1),
+    "resnet50 res5 3x3": (512, 7, 512, 3, 1, 1, 1),
+    "cifar resnet 3x3": (16, 32, 16, 3, 1, 1, 1),
 }
 
 
 class _Conv(Kernels):
     batch = 1
 
-    def prepare(self, case: str, dtype: str) -> None:
+    def prepare(self, case: str, dtype: str, **how) -> None:
         from caffebn.ops.geometry import ConvGeometry
 
         channels, side, outputs, kernel, stride, pad, group = LAYERS[case]
         self.geometry = ConvGeometry(
-            channels, (side, side), outputs, (kernel,) * 2, (stride,) * 2, (pad,) * 2, (1, 1), group
+            channels, (side, side), outputs, (kernel,) * 2, (stride,) * 2, (pad,) * 2, (1, 1), group, **how
         )
         out = (self.batch, outputs, *self.geometry.out_spatial)
         self.x = self.backend.array(random((self.batch, channels, side, side), dtype))
@@ -68,3 +72,56 @@ class Levels(_Conv):
     """One layer at each instruction-set level, in both dtypes."""
 
     params = [["resnet50 res4 3x3"], DTYPES, [ALL_THREADS], LEVELS]
+
+
+class Epilogue(Kernels):
+    """The forward pass with what often follows it: scale, bias, residual, ReLU."""
+
+    params = [["resnet50 res2 3x3", "resnet50 res5 1x1"], ["float32"], [ALL_THREADS], BACKENDS]
+
+    def prepare(self, case: str, dtype: str) -> None:
+        self.batch = 8
+        _Conv.prepare(self, case, dtype)
+        self.residual = self.backend.array(np.zeros_like(self.y))
+
+    def time_forward(self, *_):
+        self.ops.conv_forward(
+            self.x, self.weight, self.bias, self.y, self.geometry, self.scratch, self.bias, self.residual, 0.0
+        )
+        self.backend.wait()
+
+
+class Algorithms:
+    """Each way to compute a 3x3 convolution, for one image and for eight, and its error against float64."""
+
+    params = [
+        ["resnet50 res2 3x3", "resnet50 res4 3x3", "resnet50 res5 3x3", "cifar resnet 3x3"],
+        ["gemm", "winograd2", "winograd4"],
+        [1, 8],
+        THREADS,
+    ]
+    param_names = ["case", "algorithm", "batch", "threads"]
+
+    def setup(self, case: str, algorithm: str, batch: int, threads: int) -> None:
+        self.conv = _Conv()
+        self.conv.batch = batch
+        self.conv.backend = Backend("cpu", threads)
+        self.conv.ops = self.conv.backend.ops
+        self.conv.prepare(case, "float32", algorithm=algorithm)
+
+    def time_forward(self, *_):
+        self.conv.time_forward()
+
+    def time_backward_data(self, *_):
+        self.conv.time_backward_data()
+
+    def track_error(self, *_):
+        """Greatest error, as a share of the greatest result."""
+        c = self.conv
+        x, weight, bias = (a.astype("float64") for a in (c.x, c.weight, c.bias))
+        exact = c.y.astype("float64")
+        c.time_forward()
+        c.ops.conv_forward(x, weight, bias, exact, c.geometry, c.scratch.astype("float64"))
+        return float(abs(c.y - exact).max() / abs(exact).max())
+
+    track_error.unit = "1"

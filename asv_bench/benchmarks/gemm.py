@@ -12,6 +12,8 @@ SIZES = {
     "mnist inner product": (60, 100, 784),
     "alexnet fc7, one image": (1, 4096, 4096),
     "alexnet fc7, 16 images": (16, 4096, 4096),
+    "resnet50 fc1000, one image": (1, 1000, 2048),
+    "resnet50 fc1000, 8 images": (8, 1000, 2048),
 }
 
 

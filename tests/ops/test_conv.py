@@ -1,5 +1,9 @@
 """Convolution in any number of dimensions: definition, agreement, adjointness, threads, refusals."""
 
+import ctypes
+import mmap
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -305,3 +309,46 @@ def test_refusals(change, message):
     scratch = np.empty(CPU.conv_scratch_size(case.geometry, 2), "f")
     with pytest.raises(ArgumentError, match=message):
         CPU.conv_forward(case.x, case.w, case.bias, y, case.geometry, scratch)
+
+
+@pytest.fixture
+def at_the_end():
+    """A function that copies an array to memory behind which nothing can be read."""
+    libc = ctypes.CDLL(None)
+    kept = []
+
+    def copy(array: np.ndarray) -> np.ndarray:
+        size = -(-max(array.nbytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+        guard = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + size
+        assert libc.mprotect(ctypes.c_void_p(guard), mmap.PAGESIZE, 0) == 0
+        kept.append(memory)
+        moved = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes).reshape(array.shape)
+        moved[...] = array
+        return moved
+
+    return copy
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+@pytest.mark.parametrize("name", level.available())
+@pytest.mark.parametrize("algorithm", ["auto", "gemm", "winograd2", "winograd4"])
+def test_nothing_is_read_behind_an_array(name, algorithm, at_the_end, monkeypatch):
+    """Rows are copied by whole vectors, but not where they are the last; a failure ends the process."""
+    use_level(monkeypatch, name)
+    for sizes, stride, pad, group in [
+        ((3, (23, 19), 16), (2, 2), (2, 3), 1),
+        ((17, (14, 14), 31), (1, 1), (1, 1), 1),
+        ((8, (5, 33), 8), (2, 2), (0, 0), 8),
+        ((8, (12, 12), 16), (1, 1), (1, 1), 8),
+        ((6, (10, 10), 6), (1, 3), (1, 0), 2),
+    ]:
+        if algorithm.startswith("winograd") and (stride, group) != ((1, 1), 1):
+            continue
+        g = ConvGeometry(*sizes, (3, 3), stride, pad, (1, 1), group, algorithm)
+        for dtype in DTYPES:
+            case = Case(g, 2, dtype, epilogue="sr")
+            for field in ("x", "w", "dy", "bias"):
+                setattr(case, field, at_the_end(getattr(case, field)))
+            case.epilogue = {k: at_the_end(v) if hasattr(v, "dtype") else v for k, v in case.epilogue.items()}
+            case.check()
