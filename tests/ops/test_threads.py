@@ -131,3 +131,33 @@ def test_container_limit_of_version_1(tmp_path, mount):
 
 def test_without_control_groups(tmp_path):
     assert threads._container_limit(tmp_path) == 1024
+
+
+FORK = """
+import os, signal
+import numpy as np
+from caffebn.ops import get, threads
+
+def work():
+    x = np.ones((4, 8, 10000), np.float32)
+    y = np.empty_like(x)
+    get("cpu").affine(x, np.full(8, 2, np.float32), None, y)
+    assert (y == 2).all()
+
+threads.set(3)
+work()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    work()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+work()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_kernels_run_in_the_child_of_a_process_that_has_run_some(python):
+    """GNU's OpenMP alone would wait forever: its threads are not in the child."""
+    done = python(FORK)
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
