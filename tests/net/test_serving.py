@@ -87,6 +87,16 @@ def test_no_weights_are_copied(first):
             assert np.shares_memory(a.data, b.data)
 
 
+def test_memory_for_weights_that_are_shared_is_given_back(first):
+    second = sharing(first)
+    assert first.parameters.data.allocated
+    assert not second.parameters.data.allocated
+
+    part = caffebn.Net.from_text(TEXT.replace('name: "conv"', 'name: "other"'), caffebn.TEST)
+    part.share_with(first)
+    assert part.parameters.data.allocated, "a layer of its own has its weights there"
+
+
 def test_new_weights_reach_all_nets(first):
     second, x = sharing(first), requests(0)[0]
     first.forward(data=x)
