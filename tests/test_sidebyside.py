@@ -348,3 +348,58 @@ def test_what_was_measured_is_shown_and_published(bench, tmp_path, monkeypatch):
     assert "| work / more | other | 0.25 - 0.75 | 1 | 0.5 | yes |" in readme
     assert "|  | b | other (v) | 3 ms | 4 ms | 0.75 | 1 | 0.5 | yes |" in page
     assert "2020-01-02, caffebn" in readme and readme.endswith("<!-- /speed -->\nafter\n")
+
+
+# -- growth ----------------------------------------------------------------------------------------
+
+
+def test_floors(bench):
+    growth = bench("growth")
+    rate = growth.Rates(macs=1000, bytes=100)
+    line = growth.Line("inference")
+    line.add(1, 5.0, macs=2000, bytes=100)
+    line.add(2, 9.0, macs=4000, bytes=150)
+    assert growth.floors(line, rate) == {"arithmetic": [2, 4], "memory": [1, 1.5]}
+    line = growth.Line("making")
+    line.add(20, 3.0)
+    line.add(60, 10.0)
+    assert growth.floors(line, rate) == {"in proportion": [3, 9]}
+
+
+def test_the_cost_of_a_net(bench):
+    net = caffebn.Net.from_text(
+        """
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 10 } } }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "y"
+                inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+        layer { name: "relu" type: "ReLU" bottom: "y" top: "y" }
+        """,
+        caffebn.TEST,
+    )
+    macs, size = bench("growth").cost(net)
+    assert macs == 2 * 10 * 4
+    assert size == 4 * (2 * (2 * 10 + 2 * 4) + 10 * 4 + 4)
+
+
+def test_a_plot(bench, tmp_path):
+    pytest.importorskip("matplotlib")
+    growth = bench("growth")
+    line = growth.Line("inference")
+    for x in (1, 2):
+        line.add(x, x / 10, macs=x, bytes=x)
+    made = growth.Plot("batch", "Over the batch", "images", [line])
+    for name in ("a.svg", "b.svg"):
+        growth.draw(made, growth.Rates(100, 100), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    here = {"date": "2020-01-02", "commit": "abc", "level": "v4", "processor": "p", "threads": 2}
+    text = growth.page([made], growth.Rates(50e9, 10e9), here, "images")
+    assert "100 billion operations" in text and "10.0 GB" in text
+    assert text.endswith("![Over the batch](images/growth-batch.svg)")
+
+
+def test_a_plot_that_does_not_exist(bench):
+    from click.testing import CliRunner
+
+    done = CliRunner().invoke(bench("growth").main, ["--plots", "batch,width"])
+    assert done.exit_code == 2
+    assert "no plot is called width; there are batch, size" in done.output
