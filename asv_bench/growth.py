@@ -200,10 +200,10 @@ def draw(plot: Plot, rate: Rates, path: Path) -> None:
     """Draw a plot as SVG, the same bytes for the same numbers."""
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     matplotlib.rcParams["svg.hashsalt"] = plot.name
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
     axes = figure.add_subplot(
         xscale="log", yscale="log", title=plot.title, xlabel=plot.x, ylabel="milliseconds"
     )
@@ -217,9 +217,10 @@ def draw(plot: Plot, rate: Rates, path: Path) -> None:
     ticks = sorted({x for line in plot.lines for x in line.x})
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None, "Creator": "caffebn"})
 
