@@ -511,12 +511,12 @@ def shown(results: list[sidebyside.Result]) -> Table:
     for r in results:
         peer = f"{r.peer} ({r.variant})" if r.variant else r.peer
         if r.ratio is None:
-            table.add_row(r.row, r.case, peer, "", r.note)
+            table.add_row(r.row, r.case, peer, f"{sidebyside.number(r.ours)} {r.unit}", r.note)
             continue
         table.add_row(
             r.row, r.case, peer, f"{sidebyside.number(r.ours)} {r.unit}", f"{sidebyside.number(r.theirs)} {r.unit}",
             f"{r.ratio:.2f}", "" if r.spread is None else f"{r.spread:.0%}",
-            "" if r.must is None else f"{r.must:.2g}", "" if r.aim is None else f"{r.aim:.2g}",
+            sidebyside.at_most(r.must), sidebyside.at_most(r.aim),
             f"[{colours[r.verdict]}]{r.verdict}" if colours[r.verdict] else r.verdict,
         )  # fmt: skip
     return table

@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "Span",
     "alternate",
+    "at_most",
     "compare",
     "load",
     "machine",
@@ -92,7 +93,7 @@ class Result:
     Attributes
     ----------
     ours, theirs : float or None
-        Medians in `unit`; None when there was nothing to measure.
+        Medians in `unit`; None where there was nothing to measure.
     spread : float or None
         Quartile range of the ratios of neighbouring turns, as part of the ratio: what noise did.
     variant : str
@@ -190,14 +191,13 @@ def compare(
         goal = goals.get(peer)
         result = Result(
             row, work, case.name, peer, case.unit,
-            must=goal and goal.must, aim=goal and goal.aim, date=date,
+            value["", ""], must=goal and goal.must, aim=goal and goal.aim, date=date,
         )  # fmt: skip
         if isinstance(variants, Missing):
             result.note = variants.why
         else:
             best = min(variants, key=lambda variant: value[peer, variant])
-            result.ours, result.theirs = value["", ""], value[peer, best]
-            result.variant = best
+            result.theirs, result.variant = value[peer, best], best
             if ("", "") in turns and (peer, best) in turns:
                 result.spread = _spread(
                     [a / b for a, b in zip(turns["", ""], turns[peer, best], strict=True)]
@@ -365,11 +365,12 @@ def markdown(results: Sequence[Result]) -> str:
         peer = f"{r.peer} ({r.variant})" if r.variant else r.peer
         work, before = "" if r.work == before else r.work, r.work
         if r.ratio is None:
-            cells = [work, r.case, peer, "", r.note, "", _at_most(r.must), _at_most(r.aim), ""]
+            ours = "" if r.ours is None else f"{number(r.ours)} {r.unit}"
+            cells = [work, r.case, peer, ours, r.note, "", at_most(r.must), at_most(r.aim), ""]
         else:
             cells = [
                 work, r.case, peer, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}",
-                f"{r.ratio:.2f}", _at_most(r.must), _at_most(r.aim), VERDICTS[r.verdict],
+                f"{r.ratio:.2f}", at_most(r.must), at_most(r.aim), VERDICTS[r.verdict],
             ]  # fmt: skip
         lines.append(_line(cells))
     return "\n".join(lines)
@@ -381,12 +382,13 @@ def summary(results: Sequence[Result]) -> str:
     before = ""
     for s in spans(results):
         work, before = "" if s.work == before else s.work, s.work
-        lines.append(_line([work, s.peer, s.ratio, _at_most(s.must), _at_most(s.aim), VERDICTS[s.verdict]]))
+        lines.append(_line([work, s.peer, s.ratio, at_most(s.must), at_most(s.aim), VERDICTS[s.verdict]]))
     return "\n".join(lines)
 
 
-def _at_most(bound: float | None) -> str:
-    return "" if bound is None else f"{bound:.2g}"
+def at_most(bound: float | None) -> str:
+    """Write a goal: 0.17, 0.4, 1.15."""
+    return "" if bound is None else f"{round(bound, 2):g}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -110,8 +110,9 @@ def test_a_missing_peer_is_named(side, turns):
     turns([1.0])
     case = side.Case("batch 1", run, {"other": side.Missing("not installed: pip install other")})
     (r,) = side.compare("row", "work", {"other": side.Goal(1, 0.5)}, case, 1, "")
-    assert (r.ratio, r.verdict, r.note) == (None, "-", "not installed: pip install other")
-    assert "not installed: pip install other" in side.markdown([r])
+    assert (r.ours, r.theirs, r.ratio, r.verdict) == (1000, None, None, "-")
+    assert r.note == "not installed: pip install other"
+    assert "| 1000 ms | not installed: pip install other |" in side.markdown([r])
     assert "not installed: pip install other" in side.summary([r])
 
 
@@ -129,6 +130,13 @@ def test_verdicts(side, ratio, verdict):
 )
 def test_numbers(side, value, text):
     assert side.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"), [(None, ""), (1 / 6, "0.17"), (1.15, "1.15"), (0.5, "0.5"), (1.0, "1")]
+)
+def test_goals(side, bound, text):
+    assert side.at_most(bound) == text
 
 
 def results(side):
