@@ -511,10 +511,10 @@ def shown(results: list[sidebyside.Result]) -> Table:
     for r in results:
         peer = f"{r.peer} ({r.variant})" if r.variant else r.peer
         if r.ratio is None:
-            table.add_row(r.row, r.case, peer, f"{sidebyside.number(r.ours)} {r.unit}", r.note)
+            table.add_row(r.row, r.case, peer, sidebyside.amount(r.ours, r.unit), r.note)
             continue
         table.add_row(
-            r.row, r.case, peer, f"{sidebyside.number(r.ours)} {r.unit}", f"{sidebyside.number(r.theirs)} {r.unit}",
+            r.row, r.case, peer, sidebyside.amount(r.ours, r.unit), sidebyside.amount(r.theirs, r.unit),
             f"{r.ratio:.2f}", "" if r.spread is None else f"{r.spread:.0%}",
             sidebyside.at_most(r.must), sidebyside.at_most(r.aim),
             f"[{colours[r.verdict]}]{r.verdict}" if colours[r.verdict] else r.verdict,

@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "Span",
     "alternate",
+    "amount",
     "at_most",
     "compare",
     "load",
@@ -354,6 +355,11 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
+def amount(value: float | None, unit: str) -> str:
+    """Write a number with its unit; nothing for None."""
+    return "" if value is None else f"{number(value)} {unit}"
+
+
 def markdown(results: Sequence[Result]) -> str:
     """Return the table of all cases."""
     lines = [
@@ -365,11 +371,20 @@ def markdown(results: Sequence[Result]) -> str:
         peer = f"{r.peer} ({r.variant})" if r.variant else r.peer
         work, before = "" if r.work == before else r.work, r.work
         if r.ratio is None:
-            ours = "" if r.ours is None else f"{number(r.ours)} {r.unit}"
-            cells = [work, r.case, peer, ours, r.note, "", at_most(r.must), at_most(r.aim), ""]
+            cells = [
+                work,
+                r.case,
+                peer,
+                amount(r.ours, r.unit),
+                r.note,
+                "",
+                at_most(r.must),
+                at_most(r.aim),
+                "",
+            ]
         else:
             cells = [
-                work, r.case, peer, f"{number(r.ours)} {r.unit}", f"{number(r.theirs)} {r.unit}",
+                work, r.case, peer, amount(r.ours, r.unit), amount(r.theirs, r.unit),
                 f"{r.ratio:.2f}", at_most(r.must), at_most(r.aim), VERDICTS[r.verdict],
             ]  # fmt: skip
         lines.append(_line(cells))

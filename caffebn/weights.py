@@ -10,7 +10,9 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from mmap import PAGESIZE, mmap
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -99,7 +101,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     """
     if str(path).endswith((".h5", ".hdf5")):
         return read_hdf5(path)
-    net = binary.read(path, "NetParameter")
+    content = binary.mapped(path)
+    if threads.for_work(len(content)) > 1:
+        Thread(target=_meet_pages, args=[content], daemon=True).start()
+    net = binary.parse(content, "NetParameter", str(path))
     upgrade.net(net, str(path))
     weights: dict[str, list[np.ndarray | None]] = {}
     for layer in net.layer:
@@ -111,6 +116,11 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
                 raise FormatError(f'{path}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
+
+
+def _meet_pages(content: mmap) -> None:
+    """Touch each page of a mapped file, so that a copy finds them mapped; meanwhile another core may parse it."""
+    np.frombuffer(content, np.uint8)[::PAGESIZE].max()
 
 
 def copy_weights(
@@ -190,11 +200,7 @@ def copy_weights(
 
 
 def _copy(copies: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Copy flat arrays in the kernels' number of threads.
-
-    The pages of a mapped file are met here for the first time: mapping them costs as much as copying them, and
-    several threads share both.
-    """
+    """Copy flat arrays in the kernels' number of threads."""
     pieces = [
         (to[at : at + _PIECE], of[at : at + _PIECE]) for to, of in copies for at in range(0, len(to), _PIECE)
     ]
