@@ -43,6 +43,12 @@ __all__ = [
 TURN_SECONDS = 0.03
 """A turn repeats a short run until it lasts about this long."""
 
+LONG_SECONDS = 0.3
+"""A run that takes longer needs no other before it."""
+
+CASE_SECONDS = 40
+"""Slow sides get fewer turns, but five, so that a case lasts about this long."""
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -146,22 +152,28 @@ def alternate(
     """Run all sides in turns, A B A B, and return the seconds of a run in each turn.
 
     Each turn begins with a run that is not timed, for caches are full of what the others did, and their threads
-    may still be awake.
+    may still be awake; but for runs so long that this does not matter.
     """
-    calls = {}
+    calls, untimed, cost = {}, {}, 0.0
     for name, run in sides.items():
         run()
         run()
         begin = clock()
         run()
-        calls[name] = max(1, round(TURN_SECONDS / max(clock() - begin, 1e-9)))
+        taken_once = max(clock() - begin, 1e-9)
+        calls[name] = max(1, round(TURN_SECONDS / taken_once))
+        untimed[name] = taken_once < LONG_SECONDS
+        cost += (calls[name] + untimed[name]) * taken_once
+    if sides:
+        rounds = min(rounds, max(5, round(CASE_SECONDS / cost)))
     taken: dict[str, list[float]] = {name: [] for name in sides}
     collects = gc.isenabled()
     gc.disable()
     try:
         for _ in range(rounds):
             for name, run in sides.items():
-                run()
+                if untimed[name]:
+                    run()
                 begin = clock()
                 for _ in range(calls[name]):
                     run()

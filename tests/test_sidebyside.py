@@ -54,9 +54,9 @@ class Clock:
 def test_sides_take_turns_and_the_first_run_of_each_is_not_timed(side):
     clock = Clock()
     # two runs to warm up, one to see how long it takes; then in each turn one that is not timed and one that is
-    slow = clock.side("a", 9, 9, 1, 9, 1, 9, 2, 9, 3)
-    taken = side.alternate({"a": slow, "b": clock.side("b", 0.5)}, 3, clock)
-    assert taken == {"a": [1, 2, 3], "b": [0.5, 0.5, 0.5]}
+    slow = clock.side("a", 9, 9, 0.1, 9, 0.1, 9, 0.2, 9, 0.3)
+    taken = side.alternate({"a": slow, "b": clock.side("b", 0.25)}, 3, clock)
+    assert taken == {"a": pytest.approx([0.1, 0.2, 0.3]), "b": pytest.approx([0.25, 0.25, 0.25])}
     assert "".join(clock.order) == "aaabbb" + "aabb" * 3
 
 
@@ -65,6 +65,14 @@ def test_short_runs_are_repeated_in_a_turn(side):
     taken = side.alternate({"a": clock.side("a", side.TURN_SECONDS / 10)}, 2, clock)
     assert taken["a"] == pytest.approx([side.TURN_SECONDS / 10] * 2)
     assert len(clock.order) == 3 + 2 * 11
+
+
+def test_long_runs_get_fewer_turns_and_no_run_before_each(side):
+    clock = Clock()
+    taken = side.alternate({"a": clock.side("a", 1.0), "b": clock.side("b", 3.0)}, 15, clock)
+    assert taken == {"a": [1] * 10, "b": [3] * 10}, "40 seconds"
+    assert "".join(clock.order) == "aaabbb" + "ab" * 10
+    assert len(side.alternate({"a": clock.side("a", 100.0)}, 15, clock)["a"]) == 5
 
 
 @pytest.fixture
