@@ -326,7 +326,7 @@ def torch_inference(net: Any, x: np.ndarray, expected: np.ndarray) -> dict[str, 
     return variants
 
 
-SGD = {"rate": 0.01, "momentum": 0.9, "decay": 1e-4}
+SGD = {"rate": 0.001, "momentum": 0.9, "decay": 1e-4}
 
 
 def solver_of(prototxt: str) -> Any:
