@@ -1,4 +1,4 @@
-# make run | test | bench | docs | lint | clean
+# make run | test | bench | asv | docs | lint | clean
 #
 # Each target does its whole set-up: it makes .venv with $(PYTHON), installs this package into it (not
 # editable: what is tested is what a user gets) with what the target needs, and installs it again when a
@@ -20,7 +20,7 @@ TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 
 MNIST := prototxt_examples/mnist_bn
 
-.PHONY: run test bench docs lint clean
+.PHONY: run test bench asv docs lint clean
 .SECONDARY:
 
 run: $(VENV)/with-data,plot $(VENV)/open-nsfw
@@ -31,7 +31,11 @@ run: $(VENV)/with-data,plot $(VENV)/open-nsfw
 test: $(VENV)/with-test $(VENV)/open-nsfw
 	$(TEST_ENVIRONMENT) $(BIN)/pytest --installed --numprocesses auto --dist worksteal $(ARGS)
 
+# beside PyTorch, ONNX Runtime and OpenCV; asv_bench/README.md says how to get a PyTorch without CUDA's libraries
 bench: $(VENV)/with-bench
+	$(BIN)/python asv_bench/peers.py $(ARGS)
+
+asv: $(VENV)/with-asv
 	$(BIN)/asv machine --yes --config asv_bench/asv.conf.json
 	$(BIN)/asv run --config asv_bench/asv.conf.json --environment existing:$(CURDIR)/$(BIN)/python --show-stderr $(ARGS)
 

@@ -14,6 +14,8 @@ from caffebn.layers import layer_type_list
 from caffebn.logs import init_log, log
 from caffebn.net import TEST, TRAIN, Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.net_spec import NetSpec, params, to_proto
+from caffebn.ops.threads import get as num_threads
+from caffebn.ops.threads import set as set_num_threads
 from caffebn.seeding import set_random_seed
 from caffebn.solvers import (
     AdaDeltaSolver,
@@ -60,10 +62,12 @@ __all__ = [
     "layer_type_list",
     "layers",
     "log",
+    "num_threads",
     "params",
     "set_device",
     "set_mode_cpu",
     "set_mode_gpu",
+    "set_num_threads",
     "set_random_seed",
     "to_proto",
 ]

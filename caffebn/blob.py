@@ -61,6 +61,10 @@ class Memory:
                 self._flat = self.parent.flat[self.offset : self.offset + self.size]
         return self._flat
 
+    def release(self) -> None:
+        """Give the memory back, as if nobody had looked at it yet; arrays that look at it keep it alive."""
+        self._flat = None
+
     def reserve(self, size: int) -> None:
         """Make room for `size` elements; what is there stays as long as it fits."""
         if size <= self.size:
@@ -182,6 +186,10 @@ class Blob:
     def shares_diff_with(self, other: Blob) -> bool:
         """Whether the diff of both is the same memory."""
         return self._diff is other._diff
+
+    def lies_in(self, memory: Memory) -> bool:
+        """Whether the data is a piece of `memory`."""
+        return self._data.parent is memory
 
     def move_to(self, data: Memory, diff: Memory) -> None:
         """Move the values into other memory (a piece of a net's flat buffers)."""

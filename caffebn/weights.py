@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from mmap import PAGESIZE, mmap
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ import numpy as np
 from caffebn.blob import Blob, times
 from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.files import replacing
+from caffebn.ops import threads
 from caffebn.proto import Message, binary, blob_array, upgrade
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ __all__ = [
 ]
 
 Weights = Mapping[str, Sequence["np.ndarray | None"]]
+
+_PIECE = 2**18  # values that one thread copies at a time
 
 MAX_BLOBS = 1000
 """More blobs in one layer than any file has; a larger index is taken for damage."""
@@ -95,7 +101,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     """
     if str(path).endswith((".h5", ".hdf5")):
         return read_hdf5(path)
-    net = binary.read(path, "NetParameter")
+    content = binary.mapped(path)
+    if threads.for_work(len(content)) > 1:
+        Thread(target=_meet_pages, args=[content], daemon=True).start()
+    net = binary.parse(content, "NetParameter", str(path))
     upgrade.net(net, str(path))
     weights: dict[str, list[np.ndarray | None]] = {}
     for layer in net.layer:
@@ -107,6 +116,11 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
                 raise FormatError(f'{path}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
+
+
+def _meet_pages(content: mmap) -> None:
+    """Touch each page of a mapped file, so that a copy finds them mapped; meanwhile another core may parse it."""
+    np.frombuffer(content, np.uint8)[::PAGESIZE].max()
 
 
 def copy_weights(
@@ -174,8 +188,7 @@ def copy_weights(
     if strict and (report.missing or report.unused):
         near = [did_you_mean(n, report.unused) for n in report.missing]
         raise WeightsError(f"{report}{next(filter(None, near), '')}")
-    for blob, array in copies:
-        blob.data[...] = array.reshape(blob.shape)
+    _copy([(blob.data.reshape(-1), array.reshape(-1)) for blob, array in copies])
     if not report.matched and params:
         report.notes.append(
             f"no layer of {source} has the name of a layer of the net with parameters: nothing was copied "
@@ -184,6 +197,24 @@ def copy_weights(
     for note in report.notes:
         warnings.warn(note, CaffebnWarning, stacklevel=3)
     return report
+
+
+def _copy(copies: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Copy flat arrays in the kernels' number of threads."""
+    pieces = [
+        (to[at : at + _PIECE], of[at : at + _PIECE]) for to, of in copies for at in range(0, len(to), _PIECE)
+    ]
+    n = min(threads.for_work(sum(len(to) for to, _ in copies)), max(len(pieces), 1))
+
+    def work(first: int) -> None:
+        for to, of in pieces[first::n]:
+            np.copyto(to, of, casting="same_kind")
+
+    if n == 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(n) as pool:
+            list(pool.map(work, range(n)))
 
 
 def _some(names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 import caffebn
 from caffebn import errors, weights
+from caffebn.ops import threads
 from caffebn.proto import Message, binary, make_blob
 
 BODY = """
@@ -65,6 +66,29 @@ def test_a_saved_net_is_as_caffe_writes_it(tmp_path):
     assert [p.lr_mult for p in bn.param] == [0, 0, 0]
     assert [list(b.shape.dim) for b in bn.blobs] == [[5], [5], [1]]
     assert all(b.has("diff") for b in bn.blobs)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_number_of_threads_copies_all(monkeypatch, n_threads, dtype):
+    """In pieces, into either type, from where numbers lie in a file: at odd places."""
+    monkeypatch.setattr(weights, "_PIECE", 1000)
+    monkeypatch.setattr(threads, "_count", n_threads)
+    rng = np.random.default_rng(3)
+    arrays = []
+    for size in (20_001, 1, 0, 999, 1000, 40_000):
+        raw = np.empty(4 * size + 1, np.uint8)[1:]
+        array = raw.view("<f4") if size else np.empty(0, "<f4")
+        array[...] = rng.normal(size=size)
+        arrays.append(array)
+    copies = [np.zeros(len(array), dtype) for array in arrays]
+    weights._copy(list(zip(copies, arrays, strict=True)))
+    for copy, array in zip(copies, arrays, strict=True):
+        np.testing.assert_array_equal(copy, array)
+
+
+def test_a_copy_of_nothing():
+    weights._copy([])
 
 
 def test_double_precision_is_kept(tmp_path):

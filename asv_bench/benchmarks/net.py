@@ -1,9 +1,11 @@
-"""Whole nets: ResNet-50, and a small perceptron with BatchNorm where overhead counts."""
+"""Whole nets: ResNet-50, MobileNet, DenseNet, and a small perceptron with BatchNorm where overhead counts."""
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,17 +102,40 @@ def perceptron(batch: int, train: bool) -> str:
     return "".join(parts)
 
 
-NETS = {"resnet50": resnet50, "perceptron": perceptron}
+EXAMPLES = Path(__file__).parents[2] / "prototxt_examples"
 
 
-def make(text: str, train: bool):
+def example(name: str) -> Callable[[int, bool], str]:
+    """Return the function that returns a net of the examples, for pictures of 224 x 224, as a prototxt."""
+
+    def prototxt(batch: int, train: bool) -> str:
+        parts = [f'name: "{name}"\n', _input("data", batch, 3, 224, 224)]
+        if train:
+            parts.append(_input("label", batch))
+        text = (EXAMPLES / name / "net.prototxt").read_text()
+        scores = re.findall(r'top: "([^"]*)"', text)[-1]
+        parts += [text, _output(scores, train)]
+        return "".join(parts)
+
+    return prototxt
+
+
+NETS = {
+    "resnet50": resnet50,
+    "perceptron": perceptron,
+    "mobilenet_v1": example("mobilenet_v1"),
+    "densenet_121": example("densenet_121"),
+}
+
+
+def make(text: str, train: bool, dtype: str = "float32"):
     """Make a net of a prototxt, with random input."""
     import caffebn
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.prototxt")
         path.write_text(text)
-        net = caffebn.Net(str(path), caffebn.TRAIN if train else caffebn.TEST)
+        net = caffebn.Net(str(path), caffebn.TRAIN if train else caffebn.TEST, dtype=dtype)
     for blobs in net.params.values():
         if len(blobs) == 3:  # BatchNorm: the statistics of normalised data, or numbers grow layer by layer
             mean, var, factor = blobs
@@ -154,7 +179,11 @@ class _Net:
 class Inference(_Net):
     """The forward pass of a test-phase net."""
 
-    params = [[("resnet50", 1), ("resnet50", 8), ("perceptron", 1)], THREADS, BACKENDS]
+    params = [
+        [("resnet50", 1), ("resnet50", 8), ("mobilenet_v1", 1), ("densenet_121", 1), ("perceptron", 1)],
+        THREADS,
+        BACKENDS,
+    ]
 
     def time_forward(self, *_):
         self.run()
@@ -163,7 +192,11 @@ class Inference(_Net):
 class Training(_Net):
     """Forward and backward pass of a training-phase net."""
 
-    params = [[("resnet50", 8), ("perceptron", 60)], THREADS, BACKENDS]
+    params = [
+        [("resnet50", 8), ("mobilenet_v1", 4), ("densenet_121", 2), ("perceptron", 60)],
+        THREADS,
+        BACKENDS,
+    ]
     train = True
 
     def time_forward_backward(self, *_):
@@ -185,6 +218,28 @@ class TrainingMemory(_Net):
 
     def peakmem_forward_backward(self, *_):
         self.run()
+
+
+class Serving:
+    """An image through each of several nets that share weights, in as many threads of Python."""
+
+    params = [[1, 2]]
+    param_names = ["threads of Python"]
+    timeout = 300
+
+    def setup(self, servers):
+        Backend("cpu", 1)
+        text = resnet50(1, train=False)
+        self.nets = [make(text, train=False) for _ in range(servers)]
+        for net in self.nets[1:]:
+            net.share_with(self.nets[0])
+
+    def time_forward(self, servers):
+        helpers = [threading.Thread(target=net.forward) for net in self.nets]
+        for helper in helpers:
+            helper.start()
+        for helper in helpers:
+            helper.join()
 
 
 class Construction:

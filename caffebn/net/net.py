@@ -729,6 +729,7 @@ class Net:
             if own is not None:
                 for blob, shared in zip(own.blobs, layer.blobs, strict=True):
                     blob.share_data(shared)
+        self.parameters.release_unused()
 
     def to_proto(self, diff: bool = False) -> Message:
         """Return the net as a NetParameter with its weights, as `save` writes it.

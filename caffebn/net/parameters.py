@@ -94,6 +94,11 @@ class Parameters(list[Parameter]):
                 p.blob.share_diff(p.owner.blob)
                 p.lr_mult, p.decay_mult = p.owner.lr_mult, p.owner.decay_mult
 
+    def release_unused(self) -> None:
+        """Give the flat buffer of values back when no parameter lies in it: all look at another net's."""
+        if not any(p.blob.lies_in(self.data) for p in self):
+            self.data.release()
+
 
 def _join(parameter: Parameter, owner: Parameter, spec: Message) -> None:
     """Check that a parameter may share its owner's memory, and settle their multipliers."""

@@ -10,6 +10,7 @@ All kernels but the matrix products and convolutions give the same bits at every
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 from collections.abc import Iterator
@@ -87,12 +88,14 @@ def kernels(family: str, level: str | None = None) -> ModuleType:
     name = f"{_kernels.__name__}.{level}.{family}"
     try:
         with _short_spin():
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
     except ImportError as e:
         raise LevelError(
             f'the kernels "{family}" cannot be loaded at level {level} ({e}): the installation is broken. '
             f"{_REPAIR}"
         ) from e
+    _prepare_for_forks(module)
+    return module
 
 
 def _checked(level: str, source: str) -> str:
@@ -148,3 +151,22 @@ def _short_spin() -> Iterator[None]:
         yield
     finally:
         del os.environ["GOMP_SPINCOUNT"]
+
+
+_PAUSE_SOFT = 1  # omp_pause_soft of omp.h
+_prepared = False
+
+
+def _prepare_for_forks(module: ModuleType) -> None:
+    """Have OpenMP end its threads before this process forks, as `multiprocessing` does on Linux.
+
+    GNU's OpenMP in the child would otherwise wait forever for threads that only the parent has.  The next kernel
+    makes new ones, in both processes.
+    """
+    global _prepared
+    if _prepared or not hasattr(os, "register_at_fork"):
+        return
+    _prepared = True
+    pause = getattr(ctypes.CDLL(module.__file__), "omp_pause_resource_all", None)
+    if pause is not None:  # a build without OpenMP, or a compiler older than OpenMP 5
+        os.register_at_fork(before=lambda: pause(_PAUSE_SOFT))

@@ -1,4 +1,8 @@
-"""How many threads the kernels use.  The number never changes a result, only the time it takes."""
+"""How many threads the kernels use.  The number never changes a result, only the time it takes.
+
+It is one number for the whole process.  Each thread of Python that runs a net has the kernels use as many
+threads as it says: a program that runs several nets at once gives each fewer, often one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _count: int | None = None
 
 
 def get() -> int:
-    """Return the number of threads in use: what `set` was given, else `default()`."""
+    """Return the number of threads in use: what `set` was given, else what `default` said when first asked."""
     global _count
     if _count is None:
         _count = default()
@@ -29,7 +33,14 @@ def get() -> int:
 
 
 def set(n: int) -> None:
-    """Use `n` threads from now on.
+    """Use `n` threads from now on, in the whole process.
+
+    This is an order: unlike the environment variables, it is not cut to the processors there are.
+
+    Parameters
+    ----------
+    n : int
+        Threads of each kernel call, and so of each thread of Python that runs a net.
 
     Raises
     ------
@@ -52,15 +63,17 @@ def for_work(size: int) -> int:
 def default() -> int:
     """Return the number of threads to use when nobody says otherwise.
 
-    The environment variable ``CAFFEBN_NUM_THREADS`` decides, else ``OMP_NUM_THREADS`` (its first
-    number, when it lists one per nesting level), else the number of processors this process may
-    run on, or its share of them where a container limits it.
+    As many as there are processors that this process may run on, or as its share of them where a container
+    limits it.  The environment variable ``CAFFEBN_NUM_THREADS``, else ``OMP_NUM_THREADS`` (its first number,
+    when it lists one per nesting level), can ask for fewer, and not for more: a number that was meant for
+    another machine would make the threads wait for each other.
 
     Raises
     ------
     ArgumentError
         When one of the variables holds something else than a number from 1 to `MAX_THREADS`.
     """
+    available = min(_processors(), _container_limit(Path("/")), MAX_THREADS)
     for variable in ("CAFFEBN_NUM_THREADS", "OMP_NUM_THREADS"):
         text = os.environ.get(variable, "").split(",")[0].strip()
         if text:
@@ -69,8 +82,8 @@ def default() -> int:
                     f"the environment variable {variable} must be a whole number from 1 to {MAX_THREADS}, "
                     f"not {os.environ[variable]!r}"
                 )
-            return int(text)
-    return min(_processors(), _container_limit(Path("/")), MAX_THREADS)
+            return min(int(text), available)
+    return available
 
 
 def _processors() -> int:

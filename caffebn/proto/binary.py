@@ -15,7 +15,7 @@ from caffebn.proto.binary_writer import Part, Writer
 from caffebn.proto.message import Message
 from caffebn.proto.schema import message_type
 
-__all__ = ["dump", "parse", "read", "write"]
+__all__ = ["dump", "mapped", "parse", "read", "write"]
 
 
 def parse(buffer: Any, type: str = "NetParameter", filename: str = "<bytes>") -> Message:
@@ -54,8 +54,21 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter") -> Message:
     FormatError
         When its content is damaged or something else; see `parse`.
     """
-    name = str(path)
     message = message_type(type)
+    return Reader(mapped(path), str(path)).message(message)
+
+
+def mapped(path: str | os.PathLike[str]) -> mmap.mmap:
+    """Map a file, for `parse`.
+
+    Raises
+    ------
+    FileError
+        When the file cannot be read.
+    FormatError
+        When it is empty.
+    """
+    name = str(path)
     try:
         with open(path, "rb") as f:
             status = os.fstat(f.fileno())
@@ -63,12 +76,11 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter") -> Message:
                 raise FileError(f"{name}: is not a regular file, so it cannot be mapped")
             if status.st_size == 0:
                 raise FormatError(f"{name}: the file is empty; it was not written or fetched to its end")
-            mapped = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as e:
         if isinstance(e, FileError):
             raise
         raise FileError(f"{name}: cannot be read: {e.strerror or e}") from e
-    return Reader(mapped, name).message(message)
 
 
 def dump(message: Message) -> bytes:

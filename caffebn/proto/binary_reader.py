@@ -8,7 +8,10 @@ which bounds the depth.
 
 from __future__ import annotations
 
+import gc
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -27,6 +30,21 @@ MAX_FIELDS = 1_000_000
 _FIXED = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage, of which a growing tree of messages has none.
+
+    The thousands of objects that are made would set off walks through all objects of the process.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 class Reader:
     """Reads one message from a buffer of bytes; the buffer must outlive the message's arrays."""
 
@@ -39,7 +57,8 @@ class Reader:
     def message(self, type: MessageType) -> Message:
         """Read the whole buffer as one message."""
         message = new(type)
-        self._fields(message, 0, len(self._view))
+        with _no_collection():
+            self._fields(message, 0, len(self._view))
         return message
 
     def _error(self, at: int, words: str) -> NoReturn:
@@ -65,18 +84,27 @@ class Reader:
 
     def _fields(self, message: Message, at: int, end: int) -> None:
         """Read the fields between `at` and `end` into `message`."""
-        by_number = message._type.by_number
+        view, by_number = self._view, message._type.by_number
         chunks: dict[Field, list[np.ndarray]] = {}
         while at < end:
             start = at
-            tag, at = self._varint(at, end)
-            self._counted(start)
+            # most tags and lengths are one byte, which is read here: a file has thousands of them
+            tag = view[at]
+            at += 1
+            if tag > 0x7F:
+                tag, at = self._varint(start, end)
+            self._count += 1
+            if self._count > MAX_FIELDS:
+                self._too_many(start)
             number, wire_type = tag >> 3, tag & 7
             if not 0 < number <= wire.MAX_FIELD_NUMBER:
                 self._error(start, f"{number} is no number of a field")
             field = by_number.get(number)
             if wire_type == wire.BYTES:
-                length, at = self._varint(at, end)
+                if at < end and (length := view[at]) < 0x80:
+                    at += 1
+                else:
+                    length, at = self._varint(at, end)
                 stop = at + length
                 if stop > end:
                     self._error(start, self._too_long(field, number, length, end - at))
@@ -85,7 +113,7 @@ class Reader:
                 elif field.kind == "message":
                     self._submessage(message, field, at, stop)
                 elif field.wire_type == wire.BYTES:
-                    content: Any = bytes(self._view[at:stop])
+                    content: Any = bytes(view[at:stop])
                     if field.kind == "string":
                         content = content.decode("utf-8", "surrogateescape")
                     self._store(message, field, content)
@@ -117,23 +145,30 @@ class Reader:
 
     def _submessage(self, message: Message, field: Field, at: int, stop: int) -> None:
         values = message._values
+        child = new(field.type)
+        index = 0
         if field.repeated:
-            elements = values.setdefault(field.name, Repeated(field))
-            child = new(field.type)
+            elements = values.get(field.name)
+            if elements is None:
+                elements = values[field.name] = Repeated(field)
+            index = len(elements)
             list.append(elements, child)
-            self._path.append((message, field, len(elements) - 1))
         else:
             # a second occurrence is merged into the first, as protocol buffers have it
-            child = values.setdefault(field.name, new(field.type))
-            self._path.append((message, field, 0))
+            child = values.setdefault(field.name, child)
+        self._path.append((message, field, index))
         self._fields(child, at, stop)
         self._path.pop()
 
     def _store(self, message: Message, field: Field, value: Any) -> None:
-        if field.repeated:
-            list.append(message._values.setdefault(field.name, Repeated(field)), value)
+        values, name = message._values, field.name
+        if not field.repeated:
+            values[name] = value
+        elif name in values:
+            list.append(values[name], value)
         else:
-            message._values[field.name] = value
+            values[name] = Repeated(field)
+            list.append(values[name], value)
 
     def _keep(self, message: Message, number: int, wire_type: int, at: int, stop: int) -> None:
         data = bytes(self._view[at:stop])
@@ -144,7 +179,10 @@ class Reader:
     def _counted(self, at: int) -> None:
         self._count += 1
         if self._count > MAX_FIELDS:
-            self._error(at, f"more than {MAX_FIELDS} values in one file")
+            self._too_many(at)
+
+    def _too_many(self, at: int) -> NoReturn:
+        self._error(at, f"more than {MAX_FIELDS} values in one file")
 
     # -- values
 
@@ -170,7 +208,10 @@ class Reader:
                 self._error(at, f"{field.name}: the file or the message ends within a number")
             self._store(message, field, form.unpack_from(self._view, at)[0])
             return at + form.size
-        value, stop = self._varint(at, end)
+        if at < end and (value := self._view[at]) < 0x80:
+            stop = at + 1
+        else:
+            value, stop = self._varint(at, end)
         kind = field.kind
         if kind == "bool":
             self._store(message, field, value != 0)

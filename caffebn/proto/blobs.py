@@ -45,26 +45,29 @@ def blob_array(blob: Message, name: str = "blob") -> np.ndarray:
     FormatError
         When the shape has a negative size, or needs another number of values than there are.
     """
-    if any(blob.has(number) for number in _LEGACY):
+    if blob.has("num") or blob.has("channels") or blob.has("height") or blob.has("width"):
         shape = tuple(getattr(blob, number) for number in _LEGACY)
     else:
         shape = tuple(blob.shape.dim)
     data = blob.double_data if blob.has("double_data") else blob.data
     if not len(data):
         data = _raw_values(blob, name)
-    words = " x ".join(map(str, shape)) or "() (one value)"
-    if any(size < 0 for size in shape):
-        raise FormatError(f"{name}: the shape {words} has a negative size")
+    if min(shape, default=0) < 0:
+        raise FormatError(f"{name}: the shape {_words(shape)} has a negative size")
     if math.prod(shape) != len(data):
         raise FormatError(
-            f"{name}: the shape {words} needs {math.prod(shape)} values, the file has {len(data)}"
+            f"{name}: the shape {_words(shape)} needs {math.prod(shape)} values, the file has {len(data)}"
         )
     if len(shape) > 32:
         raise FormatError(f"{name}: the shape has {len(shape)} axes, at most 32 are allowed")
     try:
         return data.reshape(shape)
     except ValueError:  # a size beyond what an array can have, next to a size of 0
-        raise FormatError(f"{name}: the shape {words} is too large for an array") from None
+        raise FormatError(f"{name}: the shape {_words(shape)} is too large for an array") from None
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "() (one value)"
 
 
 def _raw_values(blob: Message, name: str) -> np.ndarray:

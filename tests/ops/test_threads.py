@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+import caffebn
 from caffebn.errors import ArgumentError
 from caffebn.ops import threads
 
@@ -27,8 +28,10 @@ def test_set_refuses(n):
 
 @pytest.fixture
 def environment(monkeypatch):
-    """No variable set, nothing chosen yet."""
+    """No variable set, nothing chosen yet, and eight processors."""
     monkeypatch.setattr(threads, "_count", None)
+    monkeypatch.setattr(threads, "_processors", lambda: 8)
+    monkeypatch.setattr(threads, "_container_limit", lambda root: 1024)
     monkeypatch.delenv("CAFFEBN_NUM_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return monkeypatch
@@ -39,8 +42,26 @@ def test_the_variables_decide(environment):
     assert threads.default() == 5
     environment.setenv("CAFFEBN_NUM_THREADS", " 7 ")
     assert threads.default() == threads.get() == 7
-    environment.setenv("CAFFEBN_NUM_THREADS", "9")
+    environment.setenv("CAFFEBN_NUM_THREADS", "6")
     assert threads.get() == 7, "the choice is made once"
+
+
+@pytest.mark.parametrize("variable", ["CAFFEBN_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_the_variables_cannot_ask_for_more_than_there_is(environment, variable):
+    environment.setenv(variable, "64")
+    assert threads.default() == 8, "the processors"
+    environment.setattr(threads, "_container_limit", lambda root: 3)
+    assert threads.default() == 3, "the container's share of them"
+
+
+def test_an_order_can(environment):
+    threads.set(64)
+    assert threads.get() == 64
+
+
+def test_public_names():
+    caffebn.set_num_threads(5)
+    assert caffebn.num_threads() == threads.get() == 5
 
 
 def test_an_empty_variable_counts_as_absent(environment):
@@ -60,11 +81,17 @@ def test_a_variable_must_hold_a_number(environment, variable, text):
 
 
 def test_the_processors_of_this_process_decide_otherwise(environment):
-    environment.setattr(threads, "_container_limit", lambda root: 1024)
-    environment.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
-    assert threads.default() == 3
+    assert threads.default() == 8
     environment.setattr(threads, "_container_limit", lambda root: 2)
     assert threads.default() == 2
+
+
+def test_processors_that_this_process_may_run_on(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5}, raising=False)
+    assert threads._processors() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert threads._processors() == 4, "not on macOS: all there are"
 
 
 def write(path, text):
@@ -104,3 +131,33 @@ def test_container_limit_of_version_1(tmp_path, mount):
 
 def test_without_control_groups(tmp_path):
     assert threads._container_limit(tmp_path) == 1024
+
+
+FORK = """
+import os, signal
+import numpy as np
+from caffebn.ops import get, threads
+
+def work():
+    x = np.ones((4, 8, 10000), np.float32)
+    y = np.empty_like(x)
+    get("cpu").affine(x, np.full(8, 2, np.float32), None, y)
+    assert (y == 2).all()
+
+threads.set(3)
+work()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    work()
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+work()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_kernels_run_in_the_child_of_a_process_that_has_run_some(python):
+    """GNU's OpenMP alone would wait forever: its threads are not in the child."""
+    done = python(FORK)
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr

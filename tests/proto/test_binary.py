@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import tracemalloc
@@ -338,6 +339,20 @@ def test_required_fields_are_checked_before_writing(tmp_path):
 def test_write_keeps_the_old_file_when_it_cannot_finish(tmp_path):
     with pytest.raises(FileError, match="cannot write here"):
         binary.write(tmp_path / "none" / "net.caffemodel", Message("NetParameter"))
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(on):
+    was = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        binary.parse(b"")
+        assert gc.isenabled() == on
+        with pytest.raises(FormatError):
+            binary.parse(b"\xff")
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 def test_number_of_values_is_bounded(monkeypatch):
