@@ -1,0 +1,9 @@
+"""The BatchNorm workbench: fold, compare, lint, population statistics.
+
+Each function is one command of ``caffebn``, too; docs/batchnorm.md shows them at work.
+"""
+
+from caffebn.bn.compare import compare
+from caffebn.bn.fold import fold
+
+__all__ = ["compare", "fold"]
