@@ -94,7 +94,8 @@ def search(
                 continue
             error = relative_error(made, array)[2]
             found.append(Trial(what, layer, error, bool(error <= tolerance)))
-    found.sort(key=lambda trial: trial.relative_error)
+    # of the trials that remove the difference, the one that needs the fewest mistakes
+    found.sort(key=lambda t: (not t.removes, t.what.count(", and ") * t.removes, t.relative_error))
     return found[:10]
 
 
@@ -505,6 +506,14 @@ def _pictures(x: Array, means: Sequence[Any], pairs: bool) -> Iterator[tuple[str
         shifts.append((f"the mean {words} is subtracted", lambda x, m=laid: x - m))
     scales: list[tuple[str, Callable[[Array], Array]]] = [("", lambda x: x)]
     scales += [(f"the values are {_times_words(s)}", lambda x, s=s: x * s) for s in SCALES]
+    for mean in [*means, *MEANS] if x.shape[1] == 3 else ():
+        laid = np.asarray(mean, np.float64).reshape(1, -1, 1, 1)
+        if laid.shape[1] == 3:
+            words = ", ".join(f"{v:g}" for v in laid.ravel())
+            yield (
+                f"the order of the channels is reversed (RGB and BGR) and that of the mean {words} is not",
+                np.ascontiguousarray((x + laid)[:, ::-1] - laid),
+            )
     for combination in product(swaps, shifts, scales):
         words = [word for word, _ in combination if word]
         if not words or (len(words) > 1 and not pairs):
