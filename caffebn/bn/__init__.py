@@ -5,6 +5,7 @@ Each function is one command of ``caffebn``, too; docs/batchnorm.md shows them a
 
 from caffebn.bn.compare import compare
 from caffebn.bn.fold import fold
+from caffebn.bn.lint import lint
 from caffebn.bn.stats import bn_stats
 
-__all__ = ["bn_stats", "compare", "fold"]
+__all__ = ["bn_stats", "compare", "fold", "lint"]
