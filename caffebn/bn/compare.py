@@ -182,7 +182,9 @@ def compare(
     }
     found = second.run(given, net.inputs)
     exact = first.exact and second.exact
-    result = Comparison(first.label, second.label, tolerance if tolerance is not None else _EXACT if exact else _SINGLE)
+    result = Comparison(
+        first.label, second.label, tolerance if tolerance is not None else _EXACT if exact else _SINGLE
+    )
     _Matching(first, second, found, dict(names or {}), result).run(trials, means)
     return result
 
@@ -237,7 +239,10 @@ class _Matching:
             # a name of a layer that is that of a blob means the blob, unless the side speaks of layers
             if not self._b.by_layer and layer in last and layer not in self._names:
                 by_layer = []
-            tries = [f"{value.name}@{layer}", *(by_layer + by_blob if self._b.by_layer else by_blob + by_layer)]
+            tries = [
+                f"{value.name}@{layer}",
+                *(by_layer + by_blob if self._b.by_layer else by_blob + by_layer),
+            ]
             for name in tries:
                 there = plain.get(plain_name(name))
                 if there is not None and (name in self._names.values() or self._alike(value, there)):
@@ -323,7 +328,12 @@ class _Matching:
         there = self._other(value)
         own = self._a.values[value]
         row = Row(
-            value.maker.name, value.maker.type, value.name, self._values[value].split("@")[0], own.shape, there.shape
+            value.maker.name,
+            value.maker.type,
+            value.name,
+            self._values[value].split("@")[0],
+            own.shape,
+            there.shape,
         )
         fitted = fit(there, own.shape)
         if fitted is None:

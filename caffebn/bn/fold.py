@@ -372,9 +372,13 @@ class _Folding:
         """Return the edits by which what makes `value` makes ``a(value)``."""
         if len(value.readers) > 1:
             readers = _listed(node for node, _ in value.readers)
-            raise _CannotFold(f'"{value.name}" is read by {readers}, and only one of them would see the change')
+            raise _CannotFold(
+                f'"{value.name}" is read by {readers}, and only one of them would see the change'
+            )
         node = value.maker
-        if node.type in _LINEAR or (node.type == "Scale" and isinstance(self._functions.get(node.name), _Affine)):
+        if node.type in _LINEAR or (
+            node.type == "Scale" and isinstance(self._functions.get(node.name), _Affine)
+        ):
             return [(node.name, self._scaled_outputs(node, a))]
         if node.type == "Dropout":
             return self._before(node.bottoms[0], a)
@@ -476,7 +480,9 @@ class _Folding:
                 )
 
         def edit() -> None:
-            bias = _bias(node, node.spec.inner_product_param.num_output or node.spec.convolution_param.num_output)
+            bias = _bias(
+                node, node.spec.inner_product_param.num_output or node.spec.convolution_param.num_output
+            )
             _set_bias(node, bias + _response(node, a.shift))
             node.blobs[0] = _times_inputs(node, a.scale)
 
@@ -650,4 +656,3 @@ def _errors(
                 }
             )
     return rows
-

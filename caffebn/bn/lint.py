@@ -91,11 +91,6 @@ class View:
         self._net: Net | None = None
         self._tried = False
 
-    @property
-    def name(self) -> str:
-        """File and phase, as the heading of a column."""
-        return f"{self.file.name} {self.phase}"
-
     def layers(self, *types: str) -> list[Message]:
         """Return the layers of some types."""
         return [layer for layer in self.definition.layer if layer.type in types]
@@ -140,7 +135,11 @@ class View:
                 if item.kind == "message" and not item.repeated:
                     if "batch_size" in value.schema.fields and value.has("batch_size"):
                         return value.batch_size
-                    if item.name in ("input_param", "dummy_data_param") and value.shape and value.shape[0].dim:
+                    if (
+                        item.name in ("input_param", "dummy_data_param")
+                        and value.shape
+                        and value.shape[0].dim
+                    ):
                         return int(value.shape[0].dim[0])
         return None
 
@@ -324,11 +323,13 @@ def lint(
         raise ArgumentError("lint: give a net, or a solver that names one")
     read = None if weights is None else _weights(weights)
     case = Case(files, read, "" if weights is None else str(weights), solver_message, solver_net)
-    report = Report(views=[view.name for view in case.views])
-    for view in case.views:
+    short = {file.name: Path(file.name).name for file in files}
+    unique = len(set(short.values())) == len(files)
+    report = Report(views=[f"{short[v.file.name] if unique else v.file.name} {v.phase}" for v in case.views])
+    for i, view in enumerate(case.views):
         for layer in view.layers("BatchNorm"):
             row = report.table.setdefault(layer.name, [""] * len(report.views))
-            row[report.views.index(view.name)] = "batch" if view.uses_batch(layer) else "stored"
+            row[i] = "batch" if view.uses_batch(layer) else "stored"
     found = [finding for rule in RULES for finding in rule(case)]
     report.findings = sorted(_once(found), key=lambda f: (SEVERITIES.index(f.severity), f.code))
     return report

@@ -166,7 +166,10 @@ def moving_average(case: Case) -> Iterator[Finding]:
         if fraction > 1 or fraction < 0:
             severity, why = "error", "the sums grow without bound, or change their sign"
         elif fraction == 1:
-            severity, why = "note", "the average weighs the first batches of training as much as the last ones"
+            severity, why = (
+                "note",
+                "the average weighs the first batches of training as much as the last ones",
+            )
         else:
             severity, why = "warning", "TEST uses the statistics of the last few batches alone"
         yield Finding(

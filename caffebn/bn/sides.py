@@ -27,7 +27,6 @@ from caffebn.bn.opening import (
 )
 from caffebn.errors import ArgumentError, FileError, FormatError, missing_package
 from caffebn.files import write_whole
-from caffebn.net import Net
 from caffebn.proto import Message
 
 __all__ = ["Activations", "NetSide", "OnnxSide", "Side", "TorchSide", "dump", "open_side", "plain_name"]
@@ -208,7 +207,9 @@ class OnnxSide(Side):
             found = self._session.run(names, feed)
         except Exception as e:  # the runtime's own errors
             raise ArgumentError(f"{self.label}: ONNX Runtime cannot run it on these inputs: {e}") from None
-        return {name: array for name, array in zip(names, found, strict=True) if isinstance(array, np.ndarray)}
+        return {
+            name: array for name, array in zip(names, found, strict=True) if isinstance(array, np.ndarray)
+        }
 
     def outputs(self) -> list[str]:
         return list(self._outputs)

@@ -19,7 +19,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from caffebn.bn.opening import Definition, Weights, definition_of, make_net, same_random_numbers, weight_arrays
+from caffebn.bn.opening import (
+    Definition,
+    Weights,
+    definition_of,
+    make_net,
+    same_random_numbers,
+    weight_arrays,
+)
 from caffebn.errors import ArgumentError
 from caffebn.layers.base import ncs
 from caffebn.net import Net
@@ -290,7 +297,9 @@ class _Watch:
             self.sums.setdefault(owner, _Sums(c)).add(kept * s, mean, var)
 
     def by_layer(self) -> dict[str, _Sums]:
-        return {name: self.sums[self._owners[name]] for name in self.wanted if self._owners[name] in self.sums}
+        return {
+            name: self.sums[self._owners[name]] for name in self.wanted if self._owners[name] in self.sums
+        }
 
 
 def _owners(net: Net) -> dict[str, str]:
@@ -373,14 +382,18 @@ class _Feed:
                 raise ArgumentError(f"bn_stats: items must be 1 to {self.items}, found {items}")
             self.items = items
         elif not self.items:
-            raise ArgumentError("bn_stats: say how many items to use: the net's data layers do not tell (items)")
+            raise ArgumentError(
+                "bn_stats: say how many items to use: the net's data layers do not tell (items)"
+            )
         self._kept = self._size
 
     def _open_arrays(self, data: Mapping[str, ArrayLike], batch_size: int | None) -> None:
         net = self._net
         for name in net.inputs:
             if name not in data:
-                raise ArgumentError(f'bn_stats: no data for the input "{name}", found {", ".join(data) or "none"}')
+                raise ArgumentError(
+                    f'bn_stats: no data for the input "{name}", found {", ".join(data) or "none"}'
+                )
         if not net.inputs:
             raise ArgumentError("bn_stats: data are given, and the net has no inputs: it reads its own")
         self._data = {name: data[name] for name in net.inputs}
@@ -464,5 +477,3 @@ def _score(
                 key = f"accuracy of {name}"
                 totals[key] = totals.get(key, 0.0) + float(right)
     return {name: total / count for name, total in totals.items()}
-
-

@@ -228,7 +228,9 @@ class _Piece:
         if made is not None and inside is not None:
             yield "the average does not count padding", layer, made / inside
 
-    def _times(self, group: list[Node], what: str, factor: float, layer: str) -> Iterator[tuple[str, str, Array]]:
+    def _times(
+        self, group: list[Node], what: str, factor: float, layer: str
+    ) -> Iterator[tuple[str, str, Array]]:
         def change(spec: Message, blobs: Blobs) -> Blobs:
             spec.type = "Power"
             spec.mutable("power_param").scale = factor
@@ -263,7 +265,8 @@ class _Piece:
 
 def _can_go(group: list[Node]) -> bool:
     return all(
-        len(node.bottoms) == len(node.tops) == 1 and node.bottoms[0].shape == node.tops[0].shape for node in group
+        len(node.bottoms) == len(node.tops) == 1 and node.bottoms[0].shape == node.tops[0].shape
+        for node in group
     )
 
 
@@ -364,7 +367,10 @@ def _convolution(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:
     inputs = weights.shape[0 if node.type == "Deconvolution" else 1]
     if inputs == 3 and param.group == 1:
         axis = 0 if node.type == "Deconvolution" else 1
-        yield "the order of the input channels is reversed (RGB and BGR)", _blob(0, lambda b: np.flip(b[0], axis))
+        yield (
+            "the order of the input channels is reversed (RGB and BGR)",
+            _blob(0, lambda b: np.flip(b[0], axis)),
+        )
     if weights.shape[0] == weights.shape[1] and weights.ndim == 4:
         yield "inputs and outputs of the weights are exchanged", _blob(0, lambda b: b[0].swapaxes(0, 1))
     if param.bias_term:
@@ -434,7 +440,10 @@ def _relu(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:
     slope = node.spec.relu_param.negative_slope
     for other in (0.0, 0.01, 0.1, 0.2, 0.25):
         if abs(other - slope) > 1e-6:
-            yield f"negative_slope is {other:g} instead of {slope:g}", _set("relu_param", negative_slope=other)
+            yield (
+                f"negative_slope is {other:g} instead of {slope:g}",
+                _set("relu_param", negative_slope=other),
+            )
 
 
 def _lrn(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:

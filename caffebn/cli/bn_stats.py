@@ -23,7 +23,9 @@ PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 @click.command("bn-stats")
 @nets.net
 @click.argument("weights", type=nets.File)
-@click.option("--output", "-o", type=click.Path(dir_okay=False), help="The .caffemodel to write; else only show.")
+@click.option(
+    "--output", "-o", type=click.Path(dir_okay=False), help="The .caffemodel to write; else only show."
+)
 @click.option(
     "--data",
     "-d",

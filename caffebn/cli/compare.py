@@ -31,7 +31,11 @@ __all__ = ["command"]
 @inputs.picture_options
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the random input.")
 @click.option(
-    "--map", "names", multiple=True, metavar="NAME=NAME", help="A layer or blob of A and its name in B; repeatable."
+    "--map",
+    "names",
+    multiple=True,
+    metavar="NAME=NAME",
+    help="A layer or blob of A and its name in B; repeatable.",
 )
 @click.option(
     "--tolerance",
@@ -39,7 +43,9 @@ __all__ = ["command"]
     help="Largest error, relative to the largest value of a blob, that counts as equal; by default 1e-5 between "
     "nets, 1e-4 otherwise.",
 )
-@click.option("--dump", "dump_to", type=click.Path(dir_okay=False), help="Store all values of A in a .npz file.")
+@click.option(
+    "--dump", "dump_to", type=click.Path(dir_okay=False), help="Store all values of A in a .npz file."
+)
 @click.option("--all", "show_all", is_flag=True, help="Show every compared value.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -110,7 +116,8 @@ def _show(result: Comparison, show_all: bool) -> None:
                 row.layer,
                 row.type,
                 row.other,
-                show.shape(row.shape) + (f", {show.shape(row.other_shape)}" if row.verdict == "shape" else ""),
+                show.shape(row.shape)
+                + (f", {show.shape(row.other_shape)}" if row.verdict == "shape" else ""),
                 *(f"{e:.2e}" for e in (row.max_error, row.mean_error, row.relative_error)),
                 verdicts.get(row.verdict, f"equal to {row.behind}" if row.behind else "equal"),
             ]

@@ -95,7 +95,15 @@ def _show(certificate: Certificate) -> None:
         show.warning(f"without weights, as their fillers made them: {', '.join(certificate.without_weights)}")
     if certificate.errors:
         show.table(
-            ["input", "output", "shape", ">largest value", ">error float64", ">error float32", ">float32 before"],
+            [
+                "input",
+                "output",
+                "shape",
+                ">largest value",
+                ">error float64",
+                ">error float32",
+                ">float32 before",
+            ],
             [
                 [e["input"], e["output"], show.shape(e["shape"]), f"{e['largest']:.4g}"]
                 + [f"{e[key]:.1e}" for key in ("float64", "float32", "float32_before")]

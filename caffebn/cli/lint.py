@@ -17,7 +17,9 @@ _MOST_PLACES = 3
 @click.argument("nets", metavar="NET...", nargs=-1, type=files.File)
 @files.weights
 @click.option("--solver", "-s", type=files.File, help="A solver; the net that it trains is looked at, too.")
-@click.option("--fix", is_flag=True, help="Repair in the files what is safe to repair; nothing else in them changes.")
+@click.option(
+    "--fix", is_flag=True, help="Repair in the files what is safe to repair; nothing else in them changes."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(nets: tuple[str, ...], weights: str | None, solver: str | None, fix: bool, as_json: bool) -> None:
     """Look for mistakes with BatchNorm in each NET, for training or for use, and in weights and solver.
