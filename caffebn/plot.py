@@ -270,8 +270,9 @@ class Panel:
 def statistics_panels(net: Net) -> list[Panel]:
     """Gather mean, variance, factor (gamma) and shift (beta) of each BatchNorm of a net and the Scale behind it.
 
-    Mean and variance are divided by BatchNorm's factor; the mean is shown in deviations, ``mean / sqrt(var + eps)``.  Dead are channels whose variance or gamma is 0, and those
-    that a ReLU behind keeps at 0 although the input moves four standard deviations: ``beta + 4 |gamma| < 0``.
+    Mean and variance are divided by BatchNorm's factor; the mean is shown in deviations, ``mean / sqrt(var + eps)``.
+    Dead are channels whose variance or gamma is 0, and those that a ReLU behind keeps at 0 although the input moves
+    four standard deviations: ``beta + 4 |gamma| < 0``.
 
     Raises
     ------
@@ -314,7 +315,9 @@ def _behind(net: Net, index: int) -> tuple[Any, bool]:
 
 
 def weight_panels(net: Net) -> list[Panel]:
-    """Gather the weights of each layer that learns some, BatchNorm and Scale left out; dead are outputs whose weights are all 0.
+    """Gather the weights of each layer that learns some, but BatchNorm and Scale.
+
+    Dead are outputs whose weights are all 0.
 
     Raises
     ------

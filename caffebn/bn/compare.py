@@ -269,7 +269,7 @@ class _Matching:
     # folds
 
     def _folds(self) -> tuple[dict[Value, list[Value]], set[Value]]:
-        """Return for values before a missing row of affine layers those behind it, and values of which nothing is known."""
+        """Return for values before missing affine layers those behind them, and values of which nothing is known."""
         if isinstance(self._b, Activations):
             return {}, set()  # what is missing there was not stored
         has = {value.maker for value in self._values}
@@ -353,7 +353,7 @@ class _Matching:
 
 
 def fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Bring an array into a shape by leaving out axes of size 1 or moving channels to axis 1; None if it does not fit."""
+    """Bring an array into a shape: axes of size 1 are left out, channels move to axis 1; None if it does not fit."""
     if array.shape == shape:
         return array
     if [n for n in array.shape if n != 1] == [n for n in shape if n != 1]:

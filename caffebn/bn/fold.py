@@ -147,7 +147,7 @@ class Folded:
         c = self.certificate
         head = (
             f"# {c.net or 'net'}, folded: of {sum(v.type == 'BatchNorm' for v in c.layers)} BatchNorm layers "
-            f"{c.count('folded')} are in other layers, {c.count('merged')} are Scale layers, {c.count('kept')} as before\n"
+            f"{c.count('folded')} are in others, {c.count('merged')} in Scale layers, {c.count('kept')} as before\n"
         )
         stored = self.net.copy()
         for layer in stored.layer:
@@ -220,7 +220,7 @@ def fold(
 # -- affine functions ----------------------------------------------------------------------------------
 
 
-class _CannotFold(Exception):
+class _CannotFoldError(Exception):
     """A reason, in words."""
 
 
@@ -245,14 +245,14 @@ def _affine(node: Node, loaded: bool, notes: list[str]) -> _Affine:
     """Return the affine function of a BatchNorm, Scale or Bias layer in TEST."""
     bottom = node.bottoms[0]
     if len(bottom.shape) < 2:
-        raise _CannotFold("its bottom has no axis of channels")
+        raise _CannotFoldError("its bottom has no axis of channels")
     if node.type == "BatchNorm":
         return _batch_norm(node, loaded, notes)
     param = node.spec.scale_param if node.type == "Scale" else node.spec.bias_param
     axis = param.axis + len(bottom.shape) if param.axis < 0 else param.axis
     shape = node.blobs[0].shape
     if shape and (axis, shape) != (1, (bottom.channels,)):
-        raise _CannotFold(f"it covers {len(shape)} axes from axis {axis} on, not the channels alone")
+        raise _CannotFoldError(f"it covers {len(shape)} axes from axis {axis} on, not the channels alone")
     values = [np.broadcast_to(blob.reshape(-1), bottom.channels).copy() for blob in node.blobs]
     if node.type == "Bias":
         return _Affine(np.ones(bottom.channels), values[0])
@@ -262,7 +262,7 @@ def _affine(node: Node, loaded: bool, notes: list[str]) -> _Affine:
 def _batch_norm(node: Node, loaded: bool, notes: list[str]) -> _Affine:
     param = node.spec.batch_norm_param
     if param.has("use_global_stats") and not param.use_global_stats:
-        raise _CannotFold(
+        raise _CannotFoldError(
             "use_global_stats: false: it normalises with the statistics of each batch, which are known only "
             "when it runs"
         )
@@ -275,7 +275,7 @@ def _batch_norm(node: Node, loaded: bool, notes: list[str]) -> _Affine:
     mean, var = mean_sum * share, var_sum * share + param.eps
     bad = int((~(var > 0) | ~np.isfinite(var) | ~np.isfinite(mean)).sum())
     if bad:
-        raise _CannotFold(
+        raise _CannotFoldError(
             f"mean or variance + eps is not a number, or the latter not positive, in {bad} of {var.size} channels"
         )
     scale = 1 / np.sqrt(var)
@@ -306,7 +306,7 @@ class _Folding:
                 self._functions[node.name] = _affine(
                     node, node.name in self._loaded, self._verdicts[node.name].notes
                 )
-            except _CannotFold as e:
+            except _CannotFoldError as e:
                 self._functions[node.name] = str(e)
         done: set[str] = set()
         for node in order:
@@ -336,7 +336,7 @@ class _Folding:
         ):
             try:
                 edits: list[tuple[str, Edit]] = attempt(start, function)
-            except _CannotFold as e:
+            except _CannotFoldError as e:
                 reasons.append(str(e))
                 continue
             for _, edit in edits:
@@ -372,7 +372,7 @@ class _Folding:
         """Return the edits by which what makes `value` makes ``a(value)``."""
         if len(value.readers) > 1:
             readers = _listed(node for node, _ in value.readers)
-            raise _CannotFold(
+            raise _CannotFoldError(
                 f'"{value.name}" is read by {readers}, and only one of them would see the change'
             )
         node = value.maker
@@ -392,8 +392,8 @@ class _Folding:
         if node.type == "Eltwise":
             return self._before_sum(node, a)
         if not node.bottoms:
-            raise _CannotFold(f'"{value.name}" is made by {node}, which has no weights')
-        raise _CannotFold(f"{node} is not linear, or has no weights to take it in")
+            raise _CannotFoldError(f'"{value.name}" is made by {node}, which has no weights')
+        raise _CannotFoldError(f"{node} is not linear, or has no weights to take it in")
 
     def _before_concat(self, node: Node, a: _Affine) -> list[tuple[str, Edit]]:
         _check_concat(node)
@@ -406,10 +406,10 @@ class _Folding:
     def _before_sum(self, node: Node, a: _Affine) -> list[tuple[str, Edit]]:
         param = node.spec.eltwise_param
         if param.operation != "SUM":
-            raise _CannotFold(f"{node} is a {param.operation}, not a SUM")
+            raise _CannotFoldError(f"{node} is a {param.operation}, not a SUM")
         coeff = list(param.coeff) or [1.0] * len(node.bottoms)
         if not any(coeff):
-            raise _CannotFold(f"all coeff of {node} are 0")
+            raise _CannotFoldError(f"all coeff of {node} are 0")
         takes_shift = max(range(len(coeff)), key=lambda i: abs(coeff[i]))
         edits = []
         for i, bottom in enumerate(node.bottoms):
@@ -419,7 +419,7 @@ class _Folding:
 
     def _scaled_outputs(self, node: Node, a: _Affine) -> Edit:
         if len(node.tops) != 1:
-            raise _CannotFold(f"{node} makes {len(node.tops)} blobs with the same weights")
+            raise _CannotFoldError(f"{node} makes {len(node.tops)} blobs with the same weights")
         _check_shared(node)
         if node.type != "Scale":
             self._check_axis(node)
@@ -435,7 +435,7 @@ class _Folding:
     def _after(self, value: Value, a: _Affine) -> list[tuple[str, Edit]]:
         """Return the edits by which all that reads ``a(value)`` may read `value`."""
         if not value.readers:
-            raise _CannotFold(f'"{value.name}" is an output of the net')
+            raise _CannotFoldError(f'"{value.name}" is an output of the net')
         return [edit for node, i in value.readers for edit in self._into_reader(node, i, a)]
 
     def _into_reader(self, node: Node, index: int, a: _Affine) -> list[tuple[str, Edit]]:
@@ -458,23 +458,23 @@ class _Folding:
             whole.scale[begin : begin + sizes[index]] = a.scale
             whole.shift[begin : begin + sizes[index]] = a.shift
             return self._after(node.tops[0], whole)
-        raise _CannotFold(f"{node} reads it, and is not linear or has no weights to take it in")
+        raise _CannotFoldError(f"{node} reads it, and is not linear or has no weights to take it in")
 
     def _scaled_inputs(self, node: Node, a: _Affine) -> Edit:
         if len(node.bottoms) != 1:
-            raise _CannotFold(f"{node} reads {len(node.bottoms)} blobs with the same weights")
+            raise _CannotFoldError(f"{node} reads {len(node.bottoms)} blobs with the same weights")
         _check_shared(node)
         self._check_axis(node)
         layer: Any = self._layers[node.name]
         if a.shift.any() and node.type == "Convolution" and any(layer.pad):
-            raise _CannotFold(
+            raise _CannotFoldError(
                 f"{node} pads with zeros (pad {'x'.join(map(str, layer.pad))}): at the border it would read 0 "
                 "where it reads the shift of this layer now"
             )
         if a.shift.any() and node.type == "Deconvolution":
             sizes = zip(layer.kernel, layer.stride, layer.pad, strict=True)
             if any(size != (1, 1, 0) for size in sizes):
-                raise _CannotFold(
+                raise _CannotFoldError(
                     f"the number of inputs that meet in an output of {node} differs from place to place, and with it "
                     "what the shift adds"
                 )
@@ -494,12 +494,12 @@ class _Folding:
         layer: Any = self._layers[node.name]
         axis = layer.split_axis if node.type == "InnerProduct" else layer.channel_axis
         if axis != 1:
-            raise _CannotFold(f"{node} works on axis {axis}, not on the channels")
+            raise _CannotFoldError(f"{node} works on axis {axis}, not on the channels")
 
     def _check_pooling(self, node: Node, a: _Affine) -> None:
         layer: Any = self._layers[node.name]
         if len(node.tops) > 1:
-            raise _CannotFold(f"{node} also gives the places of its maxima")
+            raise _CannotFoldError(f"{node} also gives the places of its maxima")
         outside = any(
             (out - 1) * stride >= size + pad
             for out, stride, size, pad in zip(
@@ -507,14 +507,14 @@ class _Folding:
             )
         )
         if outside:
-            raise _CannotFold(f"{node} has windows outside of its bottom")
+            raise _CannotFoldError(f"{node} has windows outside of its bottom")
         if layer.param.pool == "MAX":
             if (negative := int((a.scale < 0).sum())) > 0:
-                raise _CannotFold(
+                raise _CannotFoldError(
                     f"{node} takes maxima, which the negative factors of {negative} channels would turn into minima"
                 )
         elif any(layer.pad) and a.shift.any():
-            raise _CannotFold(
+            raise _CannotFoldError(
                 f"{node} averages over padding as well: zeros, where the shift of this layer would have to be"
             )
 
@@ -530,17 +530,15 @@ def _listed(nodes: Any) -> str:
 
 def _check_shared(node: Node) -> None:
     if node.shared:
-        others = dict.fromkeys(name for names in node.shared.values() for name in names)
-        raise _CannotFold(
-            f"{node} shares its weights with {', '.join(f'{chr(34)}{n}{chr(34)}' for n in others)}, which would change, too"
-        )
+        others = ", ".join(dict.fromkeys(f'"{name}"' for names in node.shared.values() for name in names))
+        raise _CannotFoldError(f"{node} shares its weights with {others}, which would change, too")
 
 
 def _check_concat(node: Node) -> None:
     param = node.spec.concat_param
     axis = param.concat_dim if param.has("concat_dim") else param.axis
     if axis not in (1, 1 - len(node.tops[0].shape)):
-        raise _CannotFold(f"{node} joins along axis {axis}, not along the channels")
+        raise _CannotFoldError(f"{node} joins along axis {axis}, not along the channels")
 
 
 # -- weights: outputs and inputs of the three linear layers (and of Scale) ------------------------------------
@@ -618,7 +616,7 @@ def _laid(values: np.ndarray, n_axes: int) -> np.ndarray:
 
 def _errors(
     definition: Message,
-    weights: Mapping[str, Sequence[np.ndarray]],
+    weights: Weights,
     folded: Folded,
     inputs: Sequence[Mapping[str, np.ndarray]],
     seed: int,

@@ -32,7 +32,7 @@ __all__ = [
 Definition = str | os.PathLike[str] | Message
 """A net: the path of a .prototxt, or a NetParameter."""
 
-Weights = str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray]]
+Weights = str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray | None]]
 """Weights: the path of a .caffemodel or .caffemodel.h5, or arrays by layer name."""
 
 _LABELLED = ("Accuracy", "ContrastiveLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss",

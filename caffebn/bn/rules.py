@@ -59,7 +59,7 @@ def batch_statistics_in_test(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "BN101", "error", layer.name, _place(view, where or layer.where),
                 f"use_global_stats: false holds in TEST ({view.file.name})",
-                "the answer for an item depends on the others of its batch, and each pass changes the stored statistics",
+                "the answer for an item depends on the others of its batch, and each pass changes what is stored",
                 "leave use_global_stats out: TRAIN then uses the batch, TEST the stored statistics"
                 if not view.file.is_deploy else "use_global_stats: true",
                 Edit(where, r"use_global_stats\s*:\s*(false|0)\b", "use_global_stats: true")
@@ -149,7 +149,7 @@ def shared_statistics(case: Case) -> Iterator[Finding]:
                 yield Finding(
                     "BN105", "warning", layers[0], _place(view, places[name]),
                     f'the statistics "{name}" are shared by {", ".join(layers)}',
-                    "each of them adds its batch to one moving average, which fits none of them when their inputs differ "
+                    "each of them adds its batch to one moving average, which fits none when their inputs differ "
                     "(two branches of a siamese net); Caffe versions differ in whether they keep such names",
                     "param without name, so that each layer has its own statistics; share convolutions instead",
                 )  # fmt: skip
@@ -173,7 +173,8 @@ def moving_average(case: Case) -> Iterator[Finding]:
         else:
             severity, why = "warning", "TEST uses the statistics of the last few batches alone"
         yield Finding(
-            "BN106", severity, layer.name, _place(view, where), f"moving_average_fraction is {_shortest(fraction)}", why,
+            "BN106", severity, layer.name, _place(view, where), f"moving_average_fraction is {_shortest(fraction)}",
+            why,
             "0.9 to 0.999: the fraction of the old average that is kept, which other frameworks write as 1 - momentum",
         )  # fmt: skip
 
@@ -199,7 +200,7 @@ def learned_statistics(case: Case) -> Iterator[Finding]:
                     f"param {i} has lr_mult {_shortest(param.lr_mult)}"
                     + ("" if param.has("lr_mult") else ", the default"),
                     "the blobs are statistics, not learned; " + (
-                        "Caffe sets the rates of exactly three param to 0, older versions and forks let weight decay move them"
+                        "Caffe sets the rates of exactly three param to 0, old versions and forks let them learn"
                         if count == 3 else f"with {count} param Caffe refuses the net"
                     ),
                     "param { lr_mult: 0 } three times, or no param at all",
@@ -280,7 +281,7 @@ def zero_scale(case: Case) -> Iterator[Finding]:
                     edit = Edit(filler.where, r"filler\s*:?\s*\{", "filler { value: 1")
                 yield Finding(
                     "BN304", "error", layer.name, _place(view, filler.where or layer.where),
-                    "its filler is constant with value 0" + ("" if filler.has("value") else ", the default of a filler"),
+                    "its filler is constant with value 0" + ("" if filler.has("value") else ", the default"),
                     "all values become 0, and no gradient reaches the layers below",
                     "filler { value: 1 }, or no filler at all, which also means 1",
                     edit,
@@ -336,8 +337,8 @@ def iter_size(case: Case) -> Iterator[Finding]:
         yield Finding(
             "BN402", "warning" if size is None or size < 32 else "note", "", str(where or "solver"),
             f"iter_size is {case.solver.iter_size}, and {len(norms)} BatchNorm layers use the statistics of the batch",
-            f"iter_size adds up gradients; each BatchNorm still sees batch_size {size if size is not None else '?'} alone, "
-            "and its moving average moves once a pass",
+            f"iter_size adds up gradients; each BatchNorm still sees batch_size {'?' if size is None else size} "
+            "alone, and its moving average moves once a pass",
             "a larger batch_size in the net, or frozen statistics",
         )  # fmt: skip
 
@@ -375,7 +376,7 @@ def spoiled_gradient(case: Case) -> Iterator[Finding]:
             if maker.type in _READ_TOP or (maker.type in _READ_BOTTOM and maker_in_place):
                 yield Finding(
                     "BN502", "warning", layer.name, _place(view, layer.where_of("top") or layer.where),
-                    f'it works in place on "{layer.bottom[0]}", which the backward pass of {maker.name} ({maker.type}) reads',
+                    f'in place on "{layer.bottom[0]}", which the backward pass of {maker.name} ({maker.type}) reads',
                     "Caffe computes a wrong gradient without a word; caffebn keeps a copy, and is right",
                     f'top: "{layer.name}", and that name as the bottom of the layers behind',
                 )  # fmt: skip
@@ -429,7 +430,7 @@ def layers_without_weights(case: Case) -> Iterator[Finding]:
 @rule
 def number_of_blobs(case: Case) -> Iterator[Finding]:
     """BN603: a BatchNorm with another number of blobs than three."""
-    for view, layer in _batch_norms(case):
+    for _, layer in _batch_norms(case):
         blobs = (case.weights or {}).get(layer.name, ("", []))[1]
         if blobs and len(blobs) != 3:
             yield Finding(
@@ -470,13 +471,14 @@ def _statistics(source: str, layer: Message, *blobs: np.ndarray) -> Iterator[Fin
         )  # fmt: skip
     elif factor < 0 or not np.isfinite(factor):
         yield Finding(
-            "BN701", "error", name, source, f"the factor (blob 2) is {factor:g}", "means and variances are divided by it",
+            "BN701", "error", name, source, f"the factor (blob 2) is {factor:g}",
+            "means and variances are divided by it",
             "a positive number: compute the statistics anew with caffebn bn-stats",
         )  # fmt: skip
     finite = np.isfinite(mean) & np.isfinite(var)
     if not finite.all():
         yield Finding(
-            "BN703", "error", name, source, f"mean or variance is not a number in {(~finite).sum()} of {var.size} channels",
+            "BN703", "error", name, source, f"not numbers: mean or variance in {(~finite).sum()} of {var.size} channels",
             "so is every output of these channels; training has diverged",
             "an earlier snapshot, or caffebn bn-stats if the other weights are sound",
         )  # fmt: skip
@@ -484,7 +486,8 @@ def _statistics(source: str, layer: Message, *blobs: np.ndarray) -> Iterator[Fin
     v = np.where(finite, var, 0) / share
     if (v < 0).any():
         yield Finding(
-            "BN702", "error", name, source, f"variances are negative in {(v < 0).sum()} of {v.size} channels, down to {v.min():.3g}",
+            "BN702", "error", name, source,
+            f"variances are negative in {(v < 0).sum()} of {v.size} channels, down to {v.min():.3g}",
             "the root is not a number; mean square minus squared mean in single precision makes such values, or "
             "another dialect stores something else in blob 1",
             "compute the statistics anew with caffebn bn-stats",
@@ -499,7 +502,7 @@ def _statistics(source: str, layer: Message, *blobs: np.ndarray) -> Iterator[Fin
     if dead and factor > 0:
         yield Finding(
             "BN704", "warning", name, source, f"the variance is 0 in {dead} of {v.size} channels",
-            "these channels never varied: they are dead, and small changes of their input are multiplied by 1 / sqrt(eps) = "
+            "these channels never varied: they are dead, and small changes are multiplied by 1 / sqrt(eps) = "
             f"{1 / np.sqrt(layer.batch_norm_param.eps):.0f}",
             "look at the layer before it (caffebn plot stats)",
         )  # fmt: skip

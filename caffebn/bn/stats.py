@@ -109,15 +109,15 @@ class Statistics:
         if isinstance(self.source, Mapping) or str(self.source).endswith((".h5", ".hdf5")):
             net = Message("NetParameter")
             for name, arrays in weight_arrays(self.source).items():
-                blobs = [make_blob(np.array(a, np.float32)) for a in arrays if a is not None]
-                net.add("layer", name=name).blobs = blobs
+                stored = [make_blob(np.array(a, np.float32)) for a in arrays if a is not None]
+                net.add("layer", name=name).blobs = stored
         else:
             net = binary.read(self.source, "NetParameter")
             upgrade.net(net, str(self.source))
         layers = {layer.name: layer for layer in net.layer}
-        for name, blobs in self.blobs.items():
+        for name, statistics in self.blobs.items():
             layer = layers.get(name) or net.add("layer", name=name, type="BatchNorm")
-            layer.blobs = [make_blob(blob) for blob in blobs]
+            layer.blobs = [make_blob(blob) for blob in statistics]
         binary.write(path, net)
 
     def as_dict(self) -> dict[str, Any]:
@@ -323,7 +323,8 @@ def _layerwise(net: Net, feed: _Feed, progress: Progress) -> tuple[int, dict[str
     owners = _owners(net)
     if len(set(owners.values())) < len(owners):
         raise ArgumentError(
-            'bn_stats: some BatchNorm layers share their statistics, which layer by layer cannot be measured: use "sweep"'
+            "bn_stats: some BatchNorm layers share their statistics, which cannot be measured layer by layer: use "
+            'the method "sweep"'
         )
     levels = _levels(net)
     watch = _Watch(net, feed)
@@ -371,8 +372,10 @@ class _Feed:
     def __init__(
         self, net: Net, data: Mapping[str, ArrayLike] | None, items: int | None, batch_size: int | None
     ):
-        self._net, self._data = net, {}
+        self._net = net
+        self._data: dict[str, ArrayLike] = {}
         self._sources: list[Any] = []
+        self.items = self._size = 0
         if data is not None:
             self._open_arrays(data, batch_size)
         else:
@@ -415,7 +418,8 @@ class _Feed:
         net = self._net
         if net.inputs:
             raise ArgumentError(
-                f"bn_stats: the net waits for its inputs ({', '.join(net.inputs)}): give data, or a net with data layers"
+                f"bn_stats: the net waits for its inputs ({', '.join(net.inputs)}): give data, or a net with "
+                "data layers"
             )
         self._sources = [layer for layer in net.layers if hasattr(layer, "seek")]
         self.items = max((layer.source.items for layer in self._sources), default=0)

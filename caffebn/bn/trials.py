@@ -501,40 +501,38 @@ assert all(find_type(name) for name in _CHANGES)
 
 def _pictures(x: Array, means: Sequence[Any], pairs: bool) -> Iterator[tuple[str, Array]]:
     """Yield what pictures may have gone through otherwise: order of channels, mean, range, sides."""
-    swaps: list[tuple[str, Callable[[Array], Array]]] = [("", lambda x: x)]
-    if x.shape[1] == 3:
-        swaps.append(("the order of the channels is reversed (RGB and BGR)", lambda x: x[:, ::-1]))
-    shifts: list[tuple[str, Callable[[Array], Array]]] = [("", lambda x: x)]
-    for mean in [*means, *MEANS]:
-        values = np.asarray(mean, np.float64)
-        if values.ndim > 1 or values.size not in (1, x.shape[1]):
-            continue
-        words = ", ".join(f"{v:g}" for v in np.atleast_1d(values))
-        laid = values.reshape(1, -1, 1, 1)
-        shifts.append((f"the mean {words} is not subtracted", lambda x, m=laid: x + m))
-        shifts.append((f"the mean {words} is subtracted", lambda x, m=laid: x - m))
-    scales: list[tuple[str, Callable[[Array], Array]]] = [("", lambda x: x)]
-    scales += [(f"the values are {_times_words(s)}", lambda x, s=s: x * s) for s in SCALES]
-    for mean in [*means, *MEANS] if x.shape[1] == 3 else ():
-        laid = np.asarray(mean, np.float64).reshape(1, -1, 1, 1)
-        if laid.shape[1] == 3:
-            words = ", ".join(f"{v:g}" for v in laid.ravel())
+    three = x.shape[1] == 3
+    usual = [np.asarray(mean, np.float64).reshape(-1) for mean in [*means, *MEANS]]
+    fitting = [mean for mean in usual if mean.size in (1, x.shape[1])]
+    for mean in fitting:
+        if three and mean.size == 3:
+            laid = mean.reshape(1, -1, 1, 1)
             yield (
-                f"the order of the channels is reversed (RGB and BGR) and that of the mean {words} is not",
+                f"the order of the channels is reversed (RGB and BGR) and that of the mean {_listed(mean)} is not",
                 np.ascontiguousarray((x + laid)[:, ::-1] - laid),
             )
-    for combination in product(swaps, shifts, scales):
-        words = [word for word, _ in combination if word]
-        if not words or (len(words) > 1 and not pairs):
-            continue
-        y = x
-        for _, change in combination:
-            y = change(y)
-        yield ", and ".join(words), np.ascontiguousarray(y)
+    shifts: list[tuple[str, Any]] = [("", 0.0)]
+    for mean in fitting:
+        laid = mean.reshape(1, -1, 1, 1)
+        shifts.append((f"the mean {_listed(mean)} is not subtracted", laid))
+        shifts.append((f"the mean {_listed(mean)} is subtracted", -laid))
+    scales = [("", 1.0)] + [(f"the values are {_times_words(s)}", s) for s in SCALES]
+    for swap, (shift_words, shift), (scale_words, scale) in product(
+        (False, True)[: 1 + three], shifts, scales
+    ):
+        words = ["the order of the channels is reversed (RGB and BGR)"] if swap else []
+        words += [w for w in (shift_words, scale_words) if w]
+        if words and (len(words) == 1 or pairs):
+            y = x[:, ::-1] if swap else x
+            yield ", and ".join(words), np.ascontiguousarray((y + shift) * scale)
     yield "the picture is mirrored", np.ascontiguousarray(x[..., ::-1])
     yield "the picture is upside down", np.ascontiguousarray(x[..., ::-1, :])
     if x.shape[2] == x.shape[3]:
         yield "height and width are exchanged", np.ascontiguousarray(x.swapaxes(2, 3))
+
+
+def _listed(values: Array) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _times_words(factor: float) -> str:

@@ -121,7 +121,7 @@ def read_data(net: Net, path: str, pictures: dict[str, Any]) -> Mapping[str, Arr
         paths = sorted(str(p) for p in file.rglob("*") if p.suffix.lower() in PICTURES)
     else:
         paths = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for line in file.read_text(encoding="utf-8").splitlines():
             name, _, label = line.strip().rpartition(" ")
             if name and label.lstrip("-").isdecimal():
                 labels.append(int(label))
@@ -130,7 +130,7 @@ def read_data(net: Net, path: str, pictures: dict[str, Any]) -> Mapping[str, Arr
             if name:
                 paths.append(str(file.parent / name))
         if labels and len(labels) != len(paths):
-            raise FormatError(f"{path}:{number}: either all lines have a label or none")
+            raise FormatError(f"{path}: either all lines have a label or none")
     if not paths:
         raise ArgumentError(f"--data {path}: no pictures are there")
     found: dict[str, ArrayLike] = {net.inputs[0]: Pictures(net.blobs[net.inputs[0]].shape, paths, pictures)}
