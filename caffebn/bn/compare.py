@@ -18,7 +18,7 @@ import numpy as np
 from caffebn.bn.graph import Node, Value
 from caffebn.bn.opening import random_inputs, relative_error
 from caffebn.bn.sides import Activations, Arrays, NetSide, Side, dump, open_side, plain_name
-from caffebn.bn.trials import Trial, search
+from caffebn.bn.trials import Trial, rerun, search
 from caffebn.errors import ArgumentError, did_you_mean
 
 __all__ = ["Comparison", "Row", "compare"]
@@ -76,6 +76,9 @@ class Comparison:
         Layers of the first net without a counterpart.
     first : Row or None
         The first value that differs.
+    crossed : str
+        Name of the layer at which the difference exceeds the tolerance, when `first` is one before it, where it
+        begins.
     trials : list of Trial
         What was tried at that layer, the best first.
     differences : list of str
@@ -88,6 +91,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     first: Row | None = None
+    crossed: str = ""
     trials: list[Trial] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
 
@@ -231,18 +235,20 @@ class _Matching:
     def _match_names(self) -> None:
         plain = {plain_name(name): name for name in self._found}
         last = {value.name: value for value in self._a.values}
+        layers = {node.name for node in self._a.graph.nodes}
+        # names of layers in place, which no blob has, say that the side speaks of layers
+        by_layers = self._b.by_layer or any(plain_name(name) in plain for name in layers - last.keys())
         for value in self._a.values:
             layer, is_last = value.maker.name, last[value.name] is value
             first_top = value.maker.tops[0] is value
             by_layer = [self._names.get(layer, layer)] if first_top else []
             by_blob = [self._names.get(value.name, value.name)] if is_last else []
-            # a name of a layer that is that of a blob means the blob, unless the side speaks of layers
-            if not self._b.by_layer and layer in last and layer not in self._names:
+            # where the name of a layer is that of a blob, too, it means one of them
+            if by_layers and value.name in layers:
+                by_blob = []
+            elif not by_layers and layer in last and layer not in self._names:
                 by_layer = []
-            tries = [
-                f"{value.name}@{layer}",
-                *(by_layer + by_blob if self._b.by_layer else by_blob + by_layer),
-            ]
+            tries = [f"{value.name}@{layer}", *by_layer, *by_blob]
             for name in tries:
                 there = plain.get(plain_name(name))
                 if there is not None and (name in self._names.values() or self._alike(value, there)):
@@ -314,15 +320,39 @@ class _Matching:
             if row.verdict in ("differs", "shape") and guilty is None:
                 guilty, result.first = value, row
         matched = {value.maker for value in self._values}
-        result.missing = [node.name for node in self._a.graph.nodes if node.tops and node not in matched]
+        result.missing = [
+            node.name for node in self._a.graph.nodes if node.tops and node.bottoms and node not in matched
+        ]
         if guilty is None or not trials:
             return
+        if self._own_error(guilty) <= result.tolerance and (source := self._source(guilty)) is not None:
+            # the layer does right by its inputs: what it is given has drifted already
+            result.crossed = guilty.maker.name
+            guilty, result.first = source, next(row for row in result.rows if row.layer == source.maker.name)
         if isinstance(self._b, NetSide) and not self._behind.get(guilty):
             result.differences = _differences(guilty.maker, self._other_values[guilty].maker)
         targets = [guilty, *self._behind.get(guilty, ())]
         result.trials = search(
             self._a, targets, self._other(guilty), self._arrays, result.tolerance, list(means)
         )
+
+    def _own_error(self, value: Value) -> float:
+        """Return how far a value is from what the layers of the first net make of the other side's inputs."""
+        there = fit(self._other(value), value.shape)
+        made = None if there is None else rerun(self._a, value, self._arrays)
+        if there is None or made is None or there.shape != made.shape:
+            return float("inf")
+        return relative_error(made, there)[2]
+
+    def _source(self, guilty: Value) -> Value | None:
+        """Return the value before a guilty one that itself is the furthest off, all of them within the tolerance."""
+        best, most = None, 0.0
+        for value in self._values:
+            if value is guilty:
+                break
+            if value in self._arrays and value.maker.bottoms and (error := self._own_error(value)) > most:
+                best, most = value, error
+        return best
 
     def _row(self, value: Value) -> Row:
         there = self._other(value)
@@ -377,16 +407,15 @@ def _differences(own: Node, other: Node) -> list[str]:
     found = []
     if own.type != other.type:
         return [f"type: {own.type} against {other.type}"]
-    for item, _ in own.spec.set_fields():
-        if item.kind == "message" and not item.repeated and item.name.endswith("_param"):
-            mine, theirs = getattr(own.spec, item.name), getattr(other.spec, item.name)
-            for f in mine.schema.fields.values():
-                x, y = getattr(mine, f.name), getattr(theirs, f.name)
-                if f.kind != "message" and x != y:
-                    found.append(f"{f.name}: {_shown(x)} against {_shown(y)}")
-    for item, theirs in other.spec.set_fields():
-        if item.kind == "message" and item.name.endswith("_param") and not own.spec.has(item.name):
-            found += [f"{f.name}: not given against {_shown(v)}" for f, v in theirs.set_fields()]
+    given = dict.fromkeys(item.name for spec in (own.spec, other.spec) for item, _ in spec.set_fields())
+    for name in given:
+        if not name.endswith("_param"):
+            continue
+        mine, theirs = getattr(own.spec, name), getattr(other.spec, name)
+        for item in mine.schema.fields.values():
+            x, y = getattr(mine, item.name), getattr(theirs, item.name)
+            if item.kind != "message" and x != y:
+                found.append(f"{item.name}: {_shown(x)} against {_shown(y)}")
     for i, (x, y) in enumerate(zip(own.blobs, other.blobs, strict=False)):
         if x.shape != y.shape:
             found.append(f"blob {i}: shape {x.shape} against {y.shape}")
@@ -398,4 +427,4 @@ def _differences(own: Node, other: Node) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value or "none")

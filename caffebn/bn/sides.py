@@ -85,13 +85,13 @@ class NetSide(Side):
     def run(self, inputs: Mapping[str, np.ndarray], order: Sequence[str] = ()) -> Arrays:
         net = self.net
         given = dict(inputs)
-        if net.inputs and len(net.inputs) == len(order):
+        if order and len(net.inputs) == len(order):
             # the same names, or else the same order
             given = {
                 own: inputs[own if own in inputs else other]
                 for own, other in zip(net.inputs, order, strict=True)
             }
-        elif net.inputs:
+        elif order:
             given = {name: inputs[name] for name in net.inputs if name in inputs}
         fill(net, given)
         tops = {(node.name, i): top for node in self.graph.nodes for i, top in enumerate(node.tops)}

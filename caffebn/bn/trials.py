@@ -20,7 +20,7 @@ from caffebn.errors import CaffebnError
 from caffebn.layers import find_type
 from caffebn.proto import Message
 
-__all__ = ["Trial", "search"]
+__all__ = ["Trial", "rerun", "search"]
 
 Array = np.ndarray
 Blobs = list[Array]
@@ -97,6 +97,11 @@ def search(
     # of the trials that remove the difference, the one that needs the fewest mistakes
     found.sort(key=lambda t: (not t.removes, t.what.count(", and ") * t.removes, t.relative_error))
     return found[:10]
+
+
+def rerun(side: Any, target: Value, known: Mapping[Value, Array]) -> Array | None:
+    """Return what the layers of a net make of a value's inputs on the other side."""
+    return _Piece(side, target, {value: array for value, array in known.items() if value is not target}).run()
 
 
 def _fitted(wanted: Array, made: Array) -> Array | None:
@@ -339,8 +344,10 @@ def _batch_norm(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:
         )
     yield "the mean is not subtracted", _blob(0, lambda b: np.zeros_like(b[0]))
     yield "eps is added to the root of the variance", stored(lambda m, v: (np.sqrt(v) + eps) ** 2 - eps)
-    yield "blob 1 is taken for the standard deviation", stored(lambda m, v: v**2 - eps)
-    yield "blob 1 is taken for 1 / standard deviation", stored(lambda m, v: 1 / v**2 - eps)
+    yield "blob 1 is taken for the standard deviation", stored(lambda m, v: v**2)
+    yield "blob 1 is taken for the standard deviation, eps included", stored(lambda m, v: v**2 - eps)
+    yield "blob 1 is taken for 1 / standard deviation", stored(lambda m, v: 1 / v**2)
+    yield "blob 1 is taken for 1 / standard deviation, eps included", stored(lambda m, v: 1 / v**2 - eps)
     yield "blob 1 is taken for the mean of squares", stored(lambda m, v: v - m**2)
 
 
@@ -381,8 +388,12 @@ def _convolution(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:
                 (p + (dilation - d) * (k - 1) / 2)
                 for p, d, k in zip(layer.pad, layer.dilation, layer.kernel, strict=True)
             ]
-            if any(d != dilation for d in layer.dilation) and all(p >= 0 and p == int(p) for p in pad):
-                yield f"dilation is {dilation} instead of {layer.dilation[0]}", _dilated(dilation, pad)
+            if all(d == dilation for d in layer.dilation):
+                continue
+            words = f"dilation is {dilation} instead of {layer.dilation[0]}"
+            yield f"{words}, with the same pad", _dilated(dilation, layer.pad)
+            if all(p >= 0 and p == int(p) for p in pad):
+                yield words, _dilated(dilation, pad)
     if param.group > 1 and param.group == weights.shape[0]:
         return
     if param.group > 1:
@@ -393,7 +404,7 @@ def _convolution(node: Node, layer: Any) -> Iterator[tuple[str, Change]]:
         )
 
 
-def _dilated(dilation: int, pad: list[float]) -> Change:
+def _dilated(dilation: int, pad: Sequence[float]) -> Change:
     def change(spec: Message, blobs: Blobs) -> Blobs:
         param = spec.mutable("convolution_param")
         for field in ("pad_h", "pad_w"):

@@ -134,6 +134,8 @@ def _show(result: Comparison, show_all: bool) -> None:
         click.echo(f"EQUAL; the largest relative error is {_worst(result.rows):.1e}.")
         return
     click.echo(f'The first to differ is "{result.first.layer}" ({result.first.type}).')
+    if result.crossed:
+        click.echo(f'It is within the tolerance; the difference grows, and exceeds it at "{result.crossed}".')
     for words in result.differences:
         click.echo(f"  in text or weights: {words}")
     if result.trials:

@@ -173,7 +173,6 @@ def test_up_through_a_maximum_only_with_positive_factors():
         (conv("c2", "data") + layer("Eltwise", "p", "c c2", text="eltwise_param { operation: MAX }"), "is a MAX"),
         (layer("Eltwise", "p", "c c"), 'is read by "p" (Eltwise) more than once'),
         (layer("Eltwise", "p", "c data"), '"data" is read by "c" (Convolution) and "p" (Eltwise)'),
-        (relu("r", "c") + conv("c2", "data", 'x"  top: "c2') + layer("Concat", "p", "c c"), "more than once"),
         (layer("Sigmoid", "p", "c"), '"p" (Sigmoid) is not linear'),
         (layer("Concat", "p", "c c", text="concat_param { axis: 0 }"), "joins along axis 0"),
         (layer("Softmax", "p", "c"), '"p" (Softmax) is not linear'),
@@ -182,8 +181,6 @@ def test_up_through_a_maximum_only_with_positive_factors():
     ],
 )  # fmt: skip
 def test_not_through(between, reason):
-    if 'x"  top' in between:
-        between = relu("r", "c") + layer("Concat", "p", "c c")
     six = conv("c", "data", num_output=6, kernel=3, pad=1)
     net = IN + six + between.replace("num_output: 4 kernel_size: 3", "num_output: 6 kernel_size: 3 pad: 1")
     _, verdicts, left = folded(net + bn("bn", "p") + scale("sc", "p") + relu("last", "p"))
@@ -232,7 +229,7 @@ START = IN + relu("r0", "data")
 )
 def test_into_what_reads_it(behind):
     net = START + bn("bn", "data", "w") + scale("sc", "w", "x") + behind
-    if '"data" ' in behind or "s x data" in behind:
+    if "Sigmoid" in behind:  # a layer in place may be the only reader
         net = net.replace(relu("r0", "data"), "")
     _, verdicts, left = folded(net)
     assert actions(verdicts) == {"bn": "folded", "sc": "folded"}
