@@ -84,10 +84,10 @@ def make_net(
 ) -> Net:
     """Make a net of a text and load weights, from a file or from arrays."""
     net = Net(definition, phase, dtype=dtype)
-    if isinstance(weights, Mapping):
+    if isinstance(weights, Mapping) and weights:
         types = {layer.name: layer.type for layer in net.layers}
         net.weights_report = copy_weights(net.params, types, weights, "weights")
-    elif weights is not None:
+    elif weights is not None and not isinstance(weights, Mapping):
         net.copy_from(weights)
     return net
 

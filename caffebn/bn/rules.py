@@ -478,7 +478,8 @@ def _statistics(source: str, layer: Message, *blobs: np.ndarray) -> Iterator[Fin
     finite = np.isfinite(mean) & np.isfinite(var)
     if not finite.all():
         yield Finding(
-            "BN703", "error", name, source, f"not numbers: mean or variance in {(~finite).sum()} of {var.size} channels",
+            "BN703", "error", name, source,
+            f"mean or variance is no number in {(~finite).sum()} of {var.size} channels",
             "so is every output of these channels; training has diverged",
             "an earlier snapshot, or caffebn bn-stats if the other weights are sound",
         )  # fmt: skip
@@ -498,7 +499,7 @@ def _statistics(source: str, layer: Message, *blobs: np.ndarray) -> Iterator[Fin
             "activations have exploded in training, or the sums were not divided by a factor that is missing",
             "an earlier snapshot; lower base_lr; check that blob 2 is the factor",
         )  # fmt: skip
-    dead = int((v == 0).sum())
+    dead = int(((v == 0) & finite).sum())
     if dead and factor > 0:
         yield Finding(
             "BN704", "warning", name, source, f"the variance is 0 in {dead} of {v.size} channels",

@@ -32,7 +32,7 @@ def actions(verdicts):
     return {name: v.action for name, v in verdicts.items()}
 
 
-# -- into the layer before --------------------------------------------------------------------------------
+# -- into the layer before -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bias", ["true", "false"])
@@ -48,7 +48,9 @@ def actions(verdicts):
             text="convolution_param { num_output: 4 group: 2 kernel_size: 2 stride: 2 pad: 1 bias_term: BIAS }",
         ),
         layer("InnerProduct", "c", "data", text="inner_product_param { num_output: 4 bias_term: BIAS }"),
-        layer("InnerProduct", "c", "data", text="inner_product_param { num_output: 4 transpose: true bias_term: BIAS }"),
+        layer(
+            "InnerProduct", "c", "data", text="inner_product_param { num_output: 4 transpose: true bias_term: BIAS }"
+        ),
     ],
 )  # fmt: skip
 def test_into_each_linear_layer(linear, bias):
@@ -116,7 +118,7 @@ def test_three_spatial_axes():
     assert actions(folded(net)[1]) == {"bn": "folded", "sc": "folded"}
 
 
-# -- through other layers -----------------------------------------------------------------------------------
+# -- through other layers --------------------------------------------------------------------------------
 
 
 def pool(name, bottom, text):
@@ -195,7 +197,7 @@ def test_no_shift_goes_through_padding():
     assert actions(folded(net)[1]) == {"sc": "folded"}
 
 
-# -- into the layers behind -----------------------------------------------------------------------------------
+# -- into the layers behind ------------------------------------------------------------------------------
 
 
 START = IN + relu("r0", "data")
@@ -249,7 +251,10 @@ def test_zero_padding_forbids_a_shift_and_allows_a_factor():
 @pytest.mark.parametrize(
     ("behind", "reason"),
     [
-        (layer("Deconvolution", "c", "x", text="convolution_param { num_output: 4 kernel_size: 2 }"), "differs from place"),
+        (
+            layer("Deconvolution", "c", "x", text="convolution_param { num_output: 4 kernel_size: 2 }"),
+            "differs from place",
+        ),
         (conv("c", "x") + layer("ReLU", "r", "x"), '"r" (ReLU) reads it'),
         (relu("r", "x"), '"r" (ReLU) reads it'),
         ("", '"x" is an output of the net'),
@@ -277,7 +282,7 @@ def test_preactivation_stays_one_scale():
     assert [s.type for s in left.values()].count("Scale") == 1
 
 
-# -- what cannot be folded ---------------------------------------------------------------------------------------
+# -- what cannot be folded -------------------------------------------------------------------------------
 
 
 def test_batch_statistics_are_kept():
@@ -320,7 +325,8 @@ def test_negative_variance_is_refused():
 
 def test_shared_weights_are_refused():
     share = 'param { name: "w" }'
-    net = (IN + conv("c", "data").replace(" }\n", f" {share} }}\n") + conv("c2", "data").replace(" }\n", f" {share} }}\n")
+    both = (conv("c", "data") + conv("c2", "data")).replace(" }\n", f" {share} }}\n")
+    net = (IN + both
            + bn("bn", "c") + scale("sc", "c"))  # fmt: skip
     _, verdicts, _ = folded(net)
     assert verdicts["bn"].action == "merged"
@@ -329,7 +335,7 @@ def test_shared_weights_are_refused():
 
 def test_a_scale_of_two_bottoms_ends_the_row():
     net = (IN + conv("c", "data") + conv("g", "data") + bn("bn", "c") + scale("sc", "c")
-           + 'layer { name: "gate" type: "Scale" bottom: "c" bottom: "g" top: "y" scale_param { axis: 0 } }')  # fmt: skip
+           + layer("Scale", "gate", "c g", "y", "scale_param { axis: 0 }"))  # fmt: skip
     _, verdicts, left = folded(net)
     assert actions(verdicts) == {"bn": "folded", "sc": "folded"}
     assert list(left["gate"].bottom) == ["c", "g"]
@@ -375,7 +381,7 @@ def test_layers_of_unknown_types_are_carried_over():
     assert "permute_param" in text.dump(done.net)
 
 
-# -- random nets ------------------------------------------------------------------------------------------------
+# -- random nets -----------------------------------------------------------------------------------------
 
 
 def random_net(rng):
@@ -394,8 +400,12 @@ def random_net(rng):
         elif kind in (4, 5):
             channels = int(rng.choice([4, 6]))
             group = 2 if rng.random() < 0.3 else 1
-            net += conv(name, blob, top, channels, kernel=int(rng.choice([1, 3])), pad=int(rng.integers(0, 2)), group=group,
-                        bias_term=rng.choice(["true", "false"]))  # fmt: skip
+            kernel, pad, bias = (
+                int(rng.choice([1, 3])),
+                int(rng.integers(0, 2)),
+                rng.choice(["true", "false"]),
+            )
+            net += conv(name, blob, top, channels, kernel, pad=pad, group=group, bias_term=bias)
         elif kind == 6:
             net += pool(name, blob, f"pool: {rng.choice(['AVE', 'MAX'])} kernel_size: 3 stride: 1 pad: 1")
         elif kind == 7:
@@ -419,7 +429,7 @@ def test_random_nets(seed):
     assert not any(spec.type == "BatchNorm" for spec in done.net.layer)
 
 
-# -- the proof and the files ---------------------------------------------------------------------------------------
+# -- the proof and the files -----------------------------------------------------------------------------
 
 
 def test_the_certificate_sees_a_wrong_fold(monkeypatch):
@@ -484,7 +494,7 @@ def test_published_net(open_nsfw):
     assert not {"BatchNorm", "Scale"} & {spec.type for spec in done.net.layer}
 
 
-# -- the command -----------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
