@@ -61,6 +61,8 @@ class Verdict:
         Into other layers; into one Scale layer; nothing.
     into : list of str
         Names of the layers that took it in.
+    row : list of str
+        Names of all layers that were folded together.
     reason : str
         Why it was not folded.
     notes : list of str
@@ -71,6 +73,7 @@ class Verdict:
     type: str
     action: str
     into: list[str]
+    row: list[str] = field(default_factory=list)
     reason: str = ""
     notes: list[str] = field(default_factory=list)
 
@@ -318,7 +321,7 @@ class _Folding:
         """Fold the row of affine layers that begins here; return their names."""
         function = self._functions[head.name]
         if isinstance(function, str):
-            self._verdicts[head.name].reason = function
+            self._say([head.name], "kept", [], function)
             return [head.name]
         chain = [head]
         while len(chain[-1].tops[0].readers) == 1:
@@ -356,6 +359,7 @@ class _Folding:
     def _say(self, names: list[str], action: str, into: list[str], reason: str = "") -> None:
         for name in names:
             verdict = self._verdicts[name]
+            verdict.row = names
             verdict.action, verdict.into, verdict.reason = action, into, reason
 
     def _merge(self, chain: list[Node], function: _Affine) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from caffebn.bn.fold import Certificate, fold
+from caffebn.bn.fold import Certificate, Verdict, fold
 from caffebn.bn.opening import definition_of, make_net, runnable
 from caffebn.cli import inputs, nets, show
 from caffebn.errors import ArgumentError
@@ -82,8 +82,14 @@ def _arrays(net: str, paths: tuple[str, ...], pictures: dict[str, Any]) -> list[
 
 
 def _show(certificate: Certificate) -> None:
-    rows = [[v.name, v.type, v.action, ", ".join(v.into), v.reason] for v in certificate.layers]
-    show.table(["layer", "type", "verdict", "into", "why not folded"], rows)
+    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    for verdict in certificate.layers:
+        groups.setdefault(tuple(verdict.row), []).append(verdict)
+    rows = [
+        [" + ".join(v.name for v in row), row[0].action, ", ".join(row[0].into), row[0].reason]
+        for row in groups.values()
+    ]
+    show.table(["layers", "verdict", "into", "why not folded"], rows)
     for verdict in certificate.layers:
         for note in verdict.notes:
             show.warning(f'layer "{verdict.name}" ({verdict.type}): {note}')
