@@ -355,8 +355,9 @@ def activation_panels(net: Net) -> list[Panel]:
     """
     values, zeros = Panel("activations"), Panel("share of zeros")
 
-    def keep(index: int) -> None:
-        layer = net.layers[index]
+    for layer in net.layers:
+        # one by one, so that every value can be seen before a layer in place overwrites it
+        net.forward(start=layer.name, end=layer.name)
         for name in net.top_names[layer.name][:1]:
             x = net.blobs[name].data
             if layer.type in ("Split", "Silence") or x.size < 2:
@@ -365,13 +366,6 @@ def activation_panels(net: Net) -> list[Panel]:
             dead = np.ptp(rows, axis=1) == 0 if rows.shape[1] > 1 else np.zeros(len(rows), bool)
             values.add(layer.name, x.reshape(-1), dead)
             zeros.add(layer.name, (rows == 0).mean(1), dead)
-
-    calls = net._callbacks["after_forward"]
-    calls.append(keep)
-    try:
-        net.forward()
-    finally:
-        calls.remove(keep)
     return [values, zeros]
 
 

@@ -95,21 +95,13 @@ class NetSide(Side):
             given = {name: inputs[name] for name in net.inputs if name in inputs}
         fill(net, given)
         tops = {(node.name, i): top for node in self.graph.nodes for i, top in enumerate(node.tops)}
-        found: dict[Value, np.ndarray] = {}
-
-        def keep(index: int) -> None:
-            layer = net.layers[index]
+        self.values = {}
+        for layer in net.layers:
+            # one by one, so that every value can be seen before a layer in place overwrites it
+            net.forward(start=layer.name, end=layer.name)
             for i, name in enumerate(net.top_names[layer.name]):
                 if (layer.name, i) in tops:
-                    found[tops[layer.name, i]] = net.blobs[name].data.copy()
-
-        calls = net._callbacks["after_forward"]
-        calls.append(keep)
-        try:
-            net.forward()
-        finally:
-            calls.remove(keep)
-        self.values = found
+                    self.values[tops[layer.name, i]] = net.blobs[name].data.copy()
         return self.arrays()
 
     def outputs(self) -> list[str]:

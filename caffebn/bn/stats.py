@@ -275,7 +275,7 @@ class _Sums:
 
 
 class _Watch:
-    """Adds up what the BatchNorm layers of a net read, each before it runs."""
+    """Runs a net layer by layer, and adds up what its BatchNorm layers read, each before it runs."""
 
     def __init__(self, net: Net, feed: _Feed):
         self._net, self._feed = net, feed
@@ -283,10 +283,16 @@ class _Watch:
         self.sums: dict[str, _Sums] = {}
         self.wanted = {layer.name for layer in net.layers if layer.type == "BatchNorm"}
 
-    def __call__(self, index: int) -> None:
-        layer = self._net.layers[index]
-        if layer.name not in self.wanted:
-            return
+    def run(self, last: str | None = None) -> None:
+        """Run all layers, or up to one."""
+        for layer in self._net.layers:
+            if layer.name in self.wanted:
+                self._add(layer)
+            self._net.forward(start=layer.name, end=layer.name)
+            if layer.name == last:
+                break
+
+    def _add(self, layer: Any) -> None:
         x = self._net.blobs[self._net.bottom_names[layer.name][0]].data
         kept = self._feed.kept(len(x))
         n, c, s = ncs(x.shape, 1)
@@ -313,9 +319,8 @@ def _owners(net: Net) -> dict[str, str]:
 
 def _sweep(net: Net, feed: _Feed, progress: Progress) -> tuple[int, dict[str, _Sums]]:
     watch = _Watch(net, feed)
-    net.before_forward(watch)
     for _ in feed.run(progress, "statistics"):
-        net.forward()
+        watch.run()
     return 1, watch.by_layer()
 
 
@@ -328,12 +333,11 @@ def _layerwise(net: Net, feed: _Feed, progress: Progress) -> tuple[int, dict[str
         )
     levels = _levels(net)
     watch = _Watch(net, feed)
-    net.before_forward(watch)
     for i, names in enumerate(levels):
         watch.wanted = set(names)
         last = max(names, key=lambda name: list(net.layer_dict).index(name))
         for _ in feed.run(progress, f"level {i + 1} of {len(levels)}"):
-            net.forward(end=last)
+            watch.run(last)
         for name in names:
             sums = watch.sums[name]
             for blob, value in zip(
