@@ -93,7 +93,8 @@ class Certificate:
     without_weights : list of str
         Layers for which there were no weights: what their fillers gave was taken.
     errors : list of dict
-        For each input and each output: `input`, `output` (names), `shape`, `largest` (value of the output),
+        For each input and each output, and each blob from which a softmax or sigmoid makes one: `input`,
+        `output` (names), `shape`, `largest` (value of the output),
         and largest differences relative to it: `float64` (both nets in double precision; what is left is the
         rounding of the weights to single precision), `float32` (the folded net in single precision against the
         original in double) and `float32_before` (the original in single precision against itself in double).
@@ -618,6 +619,17 @@ def _laid(values: np.ndarray, n_axes: int) -> np.ndarray:
 # -- proof -------------------------------------------------------------------------------------------------
 
 
+def _scores(definition: Message, net: Net) -> list[str]:
+    """Return the blobs from which a softmax or a sigmoid makes outputs, which may hide any error near 0 and 1."""
+    return [
+        layer.bottom[0]
+        for layer in definition.layer
+        if layer.type in ("Softmax", "Sigmoid")
+        and layer.top[0] in net.outputs
+        and layer.bottom[0] != layer.top[0]
+    ]
+
+
 def _errors(
     definition: Message,
     weights: Weights,
@@ -633,6 +645,7 @@ def _errors(
         with same_random_numbers(seed):
             nets["after", dtype] = make_net(runnable(folded.net)[0], folded.weights, dtype)
     first = nets["before", "float64"]
+    watched = _scores(definition, first)
     sources = [("random" if first.inputs else "data", random_inputs(first, seed))]
     sources += [(f"given {i}", dict(given)) for i, given in enumerate(inputs, start=1)]
     rows = []
@@ -640,7 +653,7 @@ def _errors(
         outputs = {}
         for key, net in nets.items():
             fill(net, values)
-            outputs[key] = {name: value.copy() for name, value in net.forward().items()}
+            outputs[key] = {name: value.copy() for name, value in net.forward(watched).items()}
         for name, truth in outputs["before", "float64"].items():
             found = {
                 "float64": outputs["after", "float64"][name],

@@ -441,6 +441,12 @@ def test_the_certificate_sees_a_wrong_fold(monkeypatch):
     assert fold(blocks.parse(net), random_weights(net)).certificate.worst > 0.01
 
 
+def test_scores_are_compared_where_a_softmax_hides_errors():
+    net = IN + conv("c", "data", kernel=1) + bn("bn", "c", "x") + layer("Softmax", "prob", "x")
+    done, _, _ = folded(net)
+    assert {e["output"] for e in done.certificate.errors} == {"prob", "x"}
+
+
 def test_given_inputs_are_run_beside_the_random_one():
     net = IN + conv("c", "data") + bn("bn", "c")
     x = np.ones((1, 6, 7, 5), np.float32)
