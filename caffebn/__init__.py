@@ -4,6 +4,9 @@ Define a net in a .prototxt, load its .caffemodel, run it and train it, with Caf
 without a Caffe build.  A pycaffe script runs with ``import caffebn as caffe``.
 """
 
+from importlib import import_module
+from typing import Any
+
 from caffebn import coord_map, data, draw, errors, io, layers
 from caffebn.blob import Blob
 from caffebn.classifier import Classifier
@@ -51,6 +54,7 @@ __all__ = [
     "RMSPropSolver",
     "SGDSolver",
     "Solver",
+    "bn",
     "coord_map",
     "data",
     "draw",
@@ -71,3 +75,11 @@ __all__ = [
     "set_random_seed",
     "to_proto",
 ]
+
+_LATE = ("bn",)  # packages that are imported when they are first asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return import_module(f"caffebn.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from caffebn.blob import times
 from caffebn.errors import ArgumentError, MissingPackageError
 from caffebn.files import write_whole
+from caffebn.net import Net
 from caffebn.net.filter import filter_net
 from caffebn.proto import Message, as_message, upgrade
 
-__all__ = ["RANKDIRS", "dot_graph", "draw_net", "draw_net_to_file"]
+__all__ = ["RANKDIRS", "dot_graph", "draw_net", "draw_net_to_file", "net_shapes"]
 
 RANKDIRS = ("LR", "RL", "TB", "BT")
 """The directions in which a graph may run: left to right, right to left, top to bottom, bottom to top."""
@@ -51,6 +53,7 @@ def dot_graph(
     phase: int | str | None = None,
     display_lrm: bool = False,
     group: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> str:
     """Write a net as a graph in Graphviz's language.
 
@@ -68,6 +71,8 @@ def dot_graph(
         Show the learning-rate multipliers of layers that have weights.
     group : bool
         Draw a BatchNorm and the Scale behind it as one box.
+    shapes : mapping, optional
+        Shapes to write under the names of blobs; `net_shapes` gives those of a net.
 
     Returns
     -------
@@ -90,7 +95,12 @@ def dot_graph(
     boxes = [_Box([layer]) for layer in net.layer]
     if group:
         boxes = list(_grouped(boxes))
-    return _Graph(rankdir, label_edges, display_lrm).drawn(net.name, boxes)
+    return _Graph(rankdir, label_edges, display_lrm, phase is None, shapes or {}).drawn(net.name, boxes)
+
+
+def net_shapes(net: Net) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the blobs of a net by name, to be drawn."""
+    return {name: blob.shape for name, blob in net.blobs.items()}
 
 
 def draw_net(
@@ -100,6 +110,7 @@ def draw_net(
     phase: int | str | None = None,
     display_lrm: bool = False,
     group: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> bytes:
     """Draw a net and return the picture.
 
@@ -108,7 +119,7 @@ def draw_net(
     ext : str
         ``"png"``, ``"svg"``, ``"pdf"`` or what else ``dot`` can make; ``"dot"``, ``"gv"`` or ``"raw"`` for the
         text itself.
-    caffe_net, rankdir, phase, display_lrm, group
+    caffe_net, rankdir, phase, display_lrm, group, shapes
         See `dot_graph`.
 
     Raises
@@ -118,7 +129,7 @@ def draw_net(
     ArgumentError
         When ``dot`` cannot make this kind of picture; see also `dot_graph`.
     """
-    graph = dot_graph(caffe_net, rankdir, True, phase, display_lrm, group).encode()
+    graph = dot_graph(caffe_net, rankdir, True, phase, display_lrm, group, shapes).encode()
     if ext in _TEXT_ENDINGS:
         return graph
     import subprocess  # takes its time to import, and is needed only here
@@ -142,6 +153,7 @@ def draw_net_to_file(
     phase: int | str | None = None,
     display_lrm: bool = False,
     group: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> None:
     """Draw a net to a file, in the format that its ending names; whole or not at all.
 
@@ -149,7 +161,7 @@ def draw_net_to_file(
     ----------
     filename : path
         ``.png``, ``.svg``, ``.pdf`` ..., or ``.dot`` for the text; see `draw_net`.
-    caffe_net, rankdir, phase, display_lrm, group
+    caffe_net, rankdir, phase, display_lrm, group, shapes
         See `dot_graph`.
 
     Raises
@@ -162,7 +174,7 @@ def draw_net_to_file(
         raise ArgumentError(
             f"{filename}: the ending of the name tells the format; add .png, .svg, .pdf or .dot"
         )
-    picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm, group)
+    picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm, group, shapes)
     with write_whole(filename) as f:
         f.write(picture)
 
@@ -218,10 +230,19 @@ class _Version:
 class _Graph:
     """The lines of a graph, and the state of each blob while they are written."""
 
-    def __init__(self, rankdir: str, label_edges: bool, display_lrm: bool):
+    def __init__(
+        self,
+        rankdir: str,
+        label_edges: bool,
+        display_lrm: bool,
+        all_phases: bool,
+        shapes: Mapping[str, Sequence[int]],
+    ):
         self._rankdir = rankdir
         self._label_edges = label_edges
         self._display_lrm = display_lrm
+        self._all_phases = all_phases
+        self._shapes = shapes
         self._lines: list[str] = []
         self._blobs: dict[str, _Version] = {}
         self._octagons = 0
@@ -266,7 +287,8 @@ class _Graph:
         if not version.octagon:
             version.octagon = f"blob{self._octagons}"
             self._octagons += 1
-            self._line(version.octagon, shape="octagon", fillcolor=_BLOB_COLOUR, label=name)
+            label = f"{name}\n{times(self._shapes[name], 'scalar')}" if name in self._shapes else name
+            self._line(version.octagon, shape="octagon", fillcolor=_BLOB_COLOUR, label=label)
             for writer, words in version.writers:
                 self._arrow(writer, version.octagon, words)
         return version.octagon
@@ -275,6 +297,8 @@ class _Graph:
         name = " + ".join(layer.name for layer in box.layers)
         types = " + ".join(layer.type for layer in box.layers)
         facts = [fact for layer in box.layers for fact in _facts(layer)]
+        if self._all_phases:
+            facts += dict.fromkeys(words for layer in box.layers if (words := _phases(layer)))
         if self._display_lrm:
             facts += [words for layer in box.layers if (words := _lr_mult(layer))]
         # where the graph runs down, there is room to the sides
@@ -326,6 +350,15 @@ def _sizes(param: Message, name: str, prefix: str) -> str:
     value = getattr(param, name)
     values = value if isinstance(value, list) else [value]
     return "x".join(map(str, values or [0 if name == "pad" else 1]))
+
+
+def _phases(layer: Message) -> str:
+    """Say in which phase alone a layer stands."""
+    only = {rule.phase for rule in layer.include if rule.has("phase")}
+    if len(only) == 1 and all(rule.has("phase") for rule in layer.include):
+        return f"{only.pop()} only"
+    never = {rule.phase for rule in layer.exclude if rule.has("phase")}
+    return f"not in {never.pop()}" if len(never) == 1 else ""
 
 
 def _lr_mult(layer: Message) -> str:

@@ -45,6 +45,26 @@ def drawn(source, **options):
 # -- boxes and arrows
 
 
+def test_shapes_stand_under_the_names_of_blobs():
+    source = CHAIN.replace("group: 2", "")
+    nodes, _ = drawn(source, shapes=draw.net_shapes(caffebn.Net(text.parse(source), caffebn.TEST)))
+    assert "data|1x3x6x5" in nodes and "conv|1x4x4x1" in nodes
+
+
+def test_layers_of_one_phase_are_marked_where_all_are_drawn():
+    source = (
+        CHAIN
+        + """
+layer { name: "acc" type: "Accuracy" bottom: "sum" bottom: "data" top: "acc" include { phase: TEST } }
+layer { name: "aux" type: "ReLU" bottom: "sum" top: "aux" exclude { phase: TEST } }
+layer { name: "both" type: "ReLU" bottom: "sum" top: "both" include { phase: TEST } include { phase: TRAIN } }
+"""
+    )
+    nodes, _ = drawn(source)
+    assert {"acc|(Accuracy)|TEST only", "aux|(ReLU)|not in TEST", "both|(ReLU)"} <= set(nodes)
+    assert "acc|(Accuracy)" in drawn(source, phase="TEST")[0]
+
+
 def test_layers_in_place_stand_in_a_row_in_front_of_their_blob():
     nodes, arrows = drawn(CHAIN)
     assert nodes == [

@@ -59,3 +59,13 @@ def test_version_is_that_of_the_installed_package():
 def test_public_names_exist():
     assert len(set(caffebn.__all__)) == len(caffebn.__all__) > 0
     assert [name for name in caffebn.__all__ if not hasattr(caffebn, name)] == []
+
+
+def test_workbench_is_imported_when_asked_for(output):
+    code = "import sys, caffebn; print('caffebn.bn' in sys.modules, callable(caffebn.bn.fold))"
+    assert output(code).split() == ["False", "True"]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        caffebn.nothing  # noqa: B018

@@ -6,10 +6,20 @@ import builtins
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caffebn.errors import ArgumentError, FileError, FormatError, MissingPackageError
-from caffebn.plot import Curve, plot_runs, read_run
+from caffebn.net import Net
+from caffebn.plot import (
+    Curve,
+    activation_panels,
+    plot_panels,
+    plot_runs,
+    read_run,
+    statistics_panels,
+    weight_panels,
+)
 
 # lines as Caffe writes them, of an old and of a newer version
 CAFFE = """\
@@ -99,3 +109,88 @@ def test_refusals(caffe_log, tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingPackageError, match=r'Plotting needs the package "matplotlib"'):
         plot_runs([run], tmp_path / "out.png")
+
+
+# -- what is in a net ------------------------------------------------------------------------------------
+
+NET = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 6 dim: 5 } } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+        convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "r" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "late" type: "BatchNorm" bottom: "c" top: "late" }
+layer { name: "d" type: "Deconvolution" bottom: "late" top: "d"
+        convolution_param { num_output: 2 kernel_size: 2 weight_filler { type: "xavier" } } }
+"""
+
+
+@pytest.fixture
+def net():
+    made = Net.from_text(NET, "TEST")
+    mean, var, factor = made.params["bn"]
+    mean.data[...] = [2, 4, 6, 8]
+    var.data[...] = [2, 4, 0, 8]
+    factor.data[...] = 2
+    gamma, beta = made.params["sc"]
+    gamma.data[...] = [1, 0, 1, 0.1]
+    beta.data[...] = [0, 1, 0, -1]
+    made.params["c"][0].data[1] = 0
+    made.params["d"][0].data[:, 1] = 0
+    made.blobs["data"].data[...] = np.random.default_rng(0).normal(size=(2, 3, 6, 5))
+    return made
+
+
+def test_statistics(net):
+    mean, var, gamma, beta = statistics_panels(net)
+    assert mean.layers == var.layers == ["bn", "late"] and gamma.layers == beta.layers == ["sc"]
+    assert var.percentiles[0] == pytest.approx((0, 0.15, 1.5, 3.7, 4))
+    # the third channel has mean 3 and variance 0: its deviation is sqrt(eps)
+    assert mean.percentiles[0][-1] == pytest.approx(3 / np.sqrt(1e-5), rel=1e-4)
+    assert var.dead == [1, 4]  # late was never trained
+    # gamma 0, and a channel that the ReLU keeps at 0: -1 + 4 * 0.1 < 0
+    assert gamma.dead == [2] and gamma.channels == [4]
+
+
+def test_a_shift_below_0_is_dead_in_front_of_a_relu_alone(net):
+    text = NET.replace('"ReLU"', '"Sigmoid"')
+    other = Net.from_text(text, "TEST")
+    other.share_with(net)
+    assert statistics_panels(other)[2].dead == [1]
+
+
+def test_weights(net):
+    weights, norms, bias = weight_panels(net)
+    assert weights.layers == norms.layers == ["c", "d"] == bias.layers
+    assert weights.dead == [1, 1] and weights.channels == [4, 2]
+    assert norms.percentiles[0][0] == 0
+
+
+def test_activations(net):
+    values, zeros = activation_panels(net)
+    assert values.layers == ["data", "c", "bn", "sc", "r", "late", "d"]
+    dead = dict(zip(values.layers, values.dead, strict=True))
+    # channel 1 has no weights, a constant; the Scale makes it 1, the ReLU kills the last as well
+    assert dead["c"] == 1 and dead["data"] == 0
+    assert zeros.percentiles[0] == (0, 0, 0, 0, 0)
+    assert zeros.percentiles[values.layers.index("r")][-1] > 0.9
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_pictures_of_a_net(net, tmp_path, ending, start):
+    for panels in (statistics_panels(net), weight_panels(net), activation_panels(net)):
+        plot_panels(panels, tmp_path / f"out.{ending}", "small")
+        assert (tmp_path / f"out.{ending}").read_bytes().startswith(start)
+
+
+def test_refused_panels(net, tmp_path):
+    with pytest.raises(ArgumentError, match="expected a name that ends in"):
+        plot_panels(statistics_panels(net), tmp_path / "out.txt")
+    with pytest.raises(ArgumentError, match="nothing to plot"):
+        plot_panels([], tmp_path / "out.png")
+    empty = Net.from_text(NET.split("layer", 2)[0] + "layer" + NET.split("layer", 2)[1], "TEST")
+    with pytest.raises(ArgumentError, match="no BatchNorm layer"):
+        statistics_panels(empty)
+    with pytest.raises(ArgumentError, match="has no weights"):
+        weight_panels(empty)

@@ -16,15 +16,19 @@ from caffebn.errors import CaffebnError, CaffebnWarning, did_you_mean
 __all__ = ["main"]
 
 VERBS = {
+    "bn-stats": "Compute the statistics of BatchNorm layers anew, over data.",
     "classify": "Say what is in pictures.",
+    "compare": "Run two nets and find the first layer that differs, and why.",
     "data": "Make databases of data sets and pictures, and mean files.",
     "device": "Show what caffebn runs on here.",
     "draw": "Draw a net as a graph.",
     "expand": "Write a net with blocks as plain Caffe prototxt.",
     "features": "Write blobs of a net, run on its data, to a file.",
+    "fold": "Fold BatchNorm and Scale layers into their neighbours.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "layers": "Show the layer types and their options.",
-    "plot": "Plot loss, scores and learning rate of trainings.",
+    "lint": "Find mistakes with BatchNorm in nets, weights and solvers.",
+    "plot": "Plot trainings, statistics, weights and activations.",
     "test": "Score a net on the data of its test phase.",
     "time": "Time each layer of a net.",
     "train": "Train a net.",

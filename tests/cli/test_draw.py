@@ -60,3 +60,8 @@ def test_a_net_with_blocks(run, tmp_path):
     )
     assert run("draw", tmp_path / "net.prototxt", tmp_path / "net.dot").exit_code == 0
     assert "y_r" in (tmp_path / "net.dot").read_text()
+
+
+def test_shapes(run, net_file, tmp_path):
+    assert run("draw", net_file, tmp_path / "net.dot", "--shapes").exit_code == 0
+    assert "conv\\n2x4x4x3" in (tmp_path / "net.dot").read_text()
