@@ -1,0 +1,7 @@
+"""The way out: nets as ONNX models, PyTorch modules and arrays by name; and weights from elsewhere in."""
+
+from caffebn.export.onnx_model import OnnxExport, onnx
+from caffebn.export.preprocess import Preprocess
+from caffebn.export.verify import Verification, VerifyError
+
+__all__ = ["OnnxExport", "Preprocess", "Verification", "VerifyError", "onnx"]
