@@ -1,4 +1,4 @@
-"""Weights by layer name: .caffemodel and .caffemodel.h5 files, into and out of nets.
+"""Weights by layer name: .caffemodel, .caffemodel.h5, .npz and .safetensors files, into and out of nets.
 
 This module knows layers' parameter blobs, ``{layer name: [blob, ...]}``, and nothing of nets.
 """
@@ -19,12 +19,14 @@ from caffebn.blob import Blob, times
 from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.files import replacing
 from caffebn.proto import Message, binary, blob_array, upgrade
+from caffebn.tensors import read_tensors
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = [
     "Report",
+    "blob_arrays",
     "blob_messages",
     "copy_weights",
     "h5py_package",
@@ -74,7 +76,9 @@ class Report:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | None]]:
-    """Read the blobs of every layer of a .caffemodel or, by its ending .h5, of an HDF5 file.
+    """Read the blobs of every layer of a .caffemodel or, by its ending, of a .h5, .npz or .safetensors file.
+
+    In the last two the arrays are named ``<layer>/<index of the blob>``, as `blob_arrays` names them.
 
     Parameters
     ----------
@@ -95,6 +99,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     """
     if str(path).endswith((".h5", ".hdf5")):
         return read_hdf5(path)
+    if str(path).endswith((".npz", ".safetensors")):
+        return _by_layer(path, read_tensors(path))
     net = binary.read(path, "NetParameter")
     upgrade.net(net, str(path))
     weights: dict[str, list[np.ndarray | None]] = {}
@@ -107,6 +113,26 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
                 raise FormatError(f'{path}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
+
+
+def _by_layer(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+    by_layer: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in tensors.items():
+        layer, _, index = name.rpartition("/")
+        if not layer or not index.isdecimal() or int(index) >= MAX_BLOBS:
+            raise FormatError(
+                f'{path}: array "{name}": expected names of the form <layer>/<index>, such as "conv1/0"; to take '
+                "weights with other names use caffebn import-weights"
+            )
+        if array.dtype.kind != "f":
+            raise FormatError(f'{path}: array "{name}": expected real numbers, found {array.dtype}')
+        by_layer.setdefault(layer, {})[int(index)] = array
+    return {layer: [arrays.get(i) for i in range(max(arrays) + 1)] for layer, arrays in by_layer.items()}
+
+
+def blob_arrays(layers: Mapping[str, Sequence[Blob]]) -> dict[str, np.ndarray]:
+    """Return the values of parameter blobs under the names ``<layer>/<index>``, as `read_weights` takes them."""
+    return {f"{layer}/{i}": blob.data for layer, blobs in layers.items() for i, blob in enumerate(blobs)}
 
 
 def copy_weights(

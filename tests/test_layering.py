@@ -23,6 +23,7 @@ FLOORS = {
     "files": 0,
     "logs": 0,
     "seeding": 0,
+    "tensors": 1,
     "proto": 1,
     "_kernels": 2,
     "blocks": 2,
@@ -45,6 +46,7 @@ FLOORS = {
     "parallel": 8,
     "plot": 8,
     "solvers": 8,
+    "surgery": 8,
     "cli": 9,
     "__main__": 10,
 }

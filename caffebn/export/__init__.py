@@ -2,6 +2,7 @@
 
 from caffebn.export.onnx_model import OnnxExport, onnx
 from caffebn.export.preprocess import Preprocess
+from caffebn.export.torch_module import TorchExport, torch
 from caffebn.export.verify import Verification, VerifyError
 
-__all__ = ["OnnxExport", "Preprocess", "Verification", "VerifyError", "onnx"]
+__all__ = ["OnnxExport", "Preprocess", "TorchExport", "Verification", "VerifyError", "onnx", "torch"]

@@ -160,6 +160,8 @@ def trace(
     graph.outputs = {name: current[name] for name in outputs or net.outputs}
     if not graph.outputs:
         raise NetError("the net has no outputs: there is nothing to export")
+    if outputs:  # an Input layer that is needed for one of its tops brings the others, such as labels
+        graph.inputs = [v for v in graph.inputs if graph.readers(v) or v in graph.outputs.values()]
     _join_scales(graph)
     return graph
 

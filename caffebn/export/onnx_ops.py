@@ -43,7 +43,7 @@ _WHY: dict[str, str] = {
     "Accuracy": _NO_PLACE,
     "Filter": "how many items it passes on depends on the data: leave it out and choose items behind the model",
     "HDF5Output": _NO_PLACE,
-    "Python": "runs Python code, which no ONNX operator can: replace it, or end the net before it (--output)",
+    "Python": "runs Python code, which cannot be translated: replace it, or end the net before it (--output)",
     "DummyData": "makes its values itself: give the net an Input layer in its place",
 }
 
@@ -59,7 +59,7 @@ def refusal(node: Node) -> NetError:
     return node.layer.error(why or "there is no export of this type: end the net before it (--output), or replace it")
 
 
-def converter(*types: str) -> Callable[[Converter], Converter]:
+def _converts(*types: str) -> Callable[[Converter], Converter]:
     """Register the converter of layer types."""
 
     def register(function: Converter) -> Converter:
@@ -84,7 +84,7 @@ def _reshape(b: Builder, x: str, sizes: Sequence[int], node: Node, outputs: Sequ
     """Reshape; one size may be `DYNAMIC`, as ONNX's -1."""
     if list(sizes).count(DYNAMIC) > 1:
         raise node.layer.error(
-            "more than one of its sizes follows the batch, which ONNX cannot infer: export with a fixed batch "
+            "more than one of its sizes follows the batch, which cannot be inferred: export with a fixed batch "
             "(--fixed-batch)"
         )
     # 0 stands for itself and not, as by default, for the size of the bottom
@@ -131,7 +131,7 @@ def _items_first(b: Builder, x: str, value: Value, axis: int, n_spatial: int, no
     return _reshape(b, x, [_product(value.sizes[:axis]), *value.sizes[axis:], *[1] * (not n_spatial)], node)
 
 
-@converter("Convolution", "Deconvolution")
+@_converts("Convolution", "Deconvolution")
 def _convolution(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     kernel, spatial = list(layer.kernel), len(layer.kernel)
@@ -157,7 +157,7 @@ def _convolution(b: Builder, node: Node) -> None:
             _reshape(b, y, top.sizes, node, [top.name])
 
 
-@converter("InnerProduct")
+@_converts("InnerProduct")
 def _inner_product(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     bottom, top, axis = node.bottoms[0], node.tops[0], layer.split_axis
@@ -170,7 +170,7 @@ def _inner_product(b: Builder, node: Node) -> None:
         _reshape(b, y, top.sizes, node, _out(node))
 
 
-@converter("Embed")
+@_converts("Embed")
 def _embed(b: Builder, node: Node) -> None:
     table, *bias = (b.constant(f"{node.name}/{n}", p) for n, p in zip("Wb", node.params, strict=False))
     index = b.op("Cast", [_in(node)], to=7)  # int64; a fraction is cut
@@ -179,7 +179,7 @@ def _embed(b: Builder, node: Node) -> None:
         b.op("Add", [y, bias[0]], _out(node))
 
 
-@converter("BatchNorm")
+@_converts("BatchNorm")
 def _batch_norm(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     eps, shape = layer.param.eps, node.bottoms[0].shape
@@ -205,7 +205,7 @@ def _batch_norm(b: Builder, node: Node) -> None:
     b.op("Add", [y, b.constant(f"{node.name}/bias", _spread(beta, 1, len(shape)))], _out(node))
 
 
-@converter("Scale", "Bias")
+@_converts("Scale", "Bias")
 def _scale_bias(b: Builder, node: Node) -> None:
     bottom, p = node.bottoms[0], node.layer.param
     n_axes = len(bottom.shape)
@@ -226,7 +226,7 @@ def _scale_bias(b: Builder, node: Node) -> None:
         x = b.op(kind, [x, factor], _out(node) if i == len(kinds) - 1 else None)
 
 
-@converter("PReLU")
+@_converts("PReLU")
 def _prelu(b: Builder, node: Node) -> None:
     slope = node.params[0]
     n_axes = len(node.bottoms[0].shape)
@@ -234,7 +234,7 @@ def _prelu(b: Builder, node: Node) -> None:
     b.op("PRelu", [_in(node), b.constant(f"{node.name}/slope", slope)], _out(node))
 
 
-@converter("Parameter")
+@_converts("Parameter")
 def _parameter(b: Builder, node: Node) -> None:
     b.op("Identity", [b.constant(f"{node.name}/0", node.params[0])], _out(node))
 
@@ -242,7 +242,7 @@ def _parameter(b: Builder, node: Node) -> None:
 # -- activations
 
 
-@converter("ReLU")
+@_converts("ReLU")
 def _relu(b: Builder, node: Node) -> None:
     slope = node.layer.param.negative_slope
     if slope:
@@ -262,25 +262,25 @@ for _type, _kind in {"Sigmoid": "Sigmoid", "TanH": "Tanh", "AbsVal": "Abs", "BNL
     CONVERTERS[_type] = _plain(_kind)
 
 
-@converter("ELU")
+@_converts("ELU")
 def _elu(b: Builder, node: Node) -> None:
     b.op("Elu", [_in(node)], _out(node), alpha=node.layer.param.alpha)
 
 
-@converter("Swish")
+@_converts("Swish")
 def _swish(b: Builder, node: Node) -> None:
     x, beta = _in(node), node.layer.param.beta
     inner = x if beta == 1 else b.op("Mul", [x, _scalar(b, node, "beta", beta)])
     b.op("Mul", [x, b.op("Sigmoid", [inner])], _out(node))
 
 
-@converter("Clip")
+@_converts("Clip")
 def _clip(b: Builder, node: Node) -> None:
     p = node.layer.param
     b.op("Clip", [_in(node), _scalar(b, node, "min", p.min), _scalar(b, node, "max", p.max)], _out(node))
 
 
-@converter("Threshold")
+@_converts("Threshold")
 def _threshold(b: Builder, node: Node) -> None:
     above = b.op("Greater", [_in(node), _scalar(b, node, "threshold", node.layer.param.threshold)])
     b.op("Cast", [above], _out(node), to=1)
@@ -295,7 +295,7 @@ def _linear(b: Builder, node: Node, scale: float, shift: float) -> str:
     return x
 
 
-@converter("Power")
+@_converts("Power")
 def _power(b: Builder, node: Node) -> None:
     p, constant = node.layer.param, node.layer.constant  # type: ignore[attr-defined]
     if constant is not None:
@@ -309,7 +309,7 @@ def _power(b: Builder, node: Node) -> None:
         b.op("Pow", [x, _scalar(b, node, "power", p.power)], _out(node))
 
 
-@converter("Exp")
+@_converts("Exp")
 def _exp(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     x = _in(node) if layer.inner == 1 else b.op("Mul", [_in(node), _scalar(b, node, "inner", layer.inner)])
@@ -319,7 +319,7 @@ def _exp(b: Builder, node: Node) -> None:
         b.op("Mul", [b.op("Exp", [x]), _scalar(b, node, "outer", layer.outer)], _out(node))
 
 
-@converter("Log")
+@_converts("Log")
 def _log(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     x = _linear(b, node, layer.param.scale, layer.param.shift)
@@ -329,12 +329,12 @@ def _log(b: Builder, node: Node) -> None:
         b.op("Mul", [b.op("Log", [x]), _scalar(b, node, "factor", layer.factor)], _out(node))
 
 
-@converter("Softmax")
+@_converts("Softmax")
 def _softmax(b: Builder, node: Node) -> None:
     b.op("Softmax", [_in(node)], _out(node), axis=node.layer.param.axis)
 
 
-@converter("Dropout")
+@_converts("Dropout")
 def _identity(b: Builder, node: Node) -> None:
     b.op("Identity", [_in(node)], _out(node))
 
@@ -342,7 +342,7 @@ def _identity(b: Builder, node: Node) -> None:
 # -- normalisation
 
 
-@converter("LRN")
+@_converts("LRN")
 def _lrn(b: Builder, node: Node) -> None:
     p, layer = node.layer.param, node.layer
     n = p.local_size
@@ -357,7 +357,7 @@ def _lrn(b: Builder, node: Node) -> None:
     b.op("Mul", [_in(node), b.op("Pow", [scale, _scalar(b, node, "power", -p.beta)])], _out(node))
 
 
-@converter("MVN")
+@_converts("MVN")
 def _mvn(b: Builder, node: Node) -> None:
     p, bottom, top = node.layer.param, node.bottoms[0], node.tops[0]
     x = _in(node) if len(bottom.sizes) == 4 else _reshape(b, _in(node), top.sizes, node)
@@ -406,7 +406,7 @@ def _pool(b: Builder, node: Node, kind: str, kernel: Sequence[int], stride: Sequ
     return b.op("Mul", [y, b.constant(f"{node.name}/whole_per_divisor", factor[None, None])], outputs)
 
 
-@converter("Pooling")
+@_converts("Pooling")
 def _pooling(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     kind = layer.param.pool
@@ -425,7 +425,7 @@ def _pooling(b: Builder, node: Node) -> None:
     b.op("Cast", [b.op("Mod", [places, plane])], _out(node, 1), to=1)
 
 
-@converter("SPP")
+@_converts("SPP")
 def _spp(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     n, c, h, w = node.bottoms[0].sizes
@@ -441,7 +441,7 @@ def _spp(b: Builder, node: Node) -> None:
     b.op("Concat", parts, _out(node), axis=1)
 
 
-@converter("Im2col")
+@_converts("Im2col")
 def _im2col(b: Builder, node: Node) -> None:
     """A convolution of each channel with kernels that pick one place each."""
     layer: Any = node.layer
@@ -462,7 +462,7 @@ def _im2col(b: Builder, node: Node) -> None:
 # -- several blobs
 
 
-@converter("Eltwise")
+@_converts("Eltwise")
 def _eltwise(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     inputs = [bottom.name for bottom in node.bottoms]
@@ -480,14 +480,14 @@ def _eltwise(b: Builder, node: Node) -> None:
         y = b.op(kind, [y, x], _out(node) if i == len(inputs) else None)
 
 
-@converter("Concat")
+@_converts("Concat")
 def _concat(b: Builder, node: Node) -> None:
     p = node.layer.param
     axis = p.concat_dim if p.has("concat_dim") else p.axis
     b.op("Concat", [bottom.name for bottom in node.bottoms], _out(node), axis=axis)
 
 
-@converter("Slice")
+@_converts("Slice")
 def _slice_layer(b: Builder, node: Node) -> None:
     p, shape = node.layer.param, node.bottoms[0].shape
     axis = (p.slice_dim if p.has("slice_dim") else p.axis) % len(shape)
@@ -498,7 +498,7 @@ def _slice_layer(b: Builder, node: Node) -> None:
     b.op("Split", inputs, [top.name for top in node.tops], axis=axis)
 
 
-@converter("Crop")
+@_converts("Crop")
 def _crop(b: Builder, node: Node) -> None:
     x, top, offset = node.bottoms[0], node.tops[0], node.layer.offset  # type: ignore[attr-defined]
     bounds = []
@@ -513,7 +513,7 @@ def _crop(b: Builder, node: Node) -> None:
         b.op("Identity", [_in(node)], _out(node))
 
 
-@converter("Tile")
+@_converts("Tile")
 def _tile(b: Builder, node: Node) -> None:
     p, n_axes = node.layer.param, len(node.bottoms[0].shape)
     repeats = [1] * n_axes
@@ -521,21 +521,21 @@ def _tile(b: Builder, node: Node) -> None:
     b.op("Tile", [_in(node), b.constant(f"{node.name}/repeats", repeats, np.int64)], _out(node))
 
 
-@converter("Flatten", "Reshape")
+@_converts("Flatten", "Reshape")
 def _view(b: Builder, node: Node) -> None:
     _reshape(b, _in(node), node.tops[0].sizes, node, _out(node))
 
 
-@converter("BatchReindex")
+@_converts("BatchReindex")
 def _batch_reindex(b: Builder, node: Node) -> None:
     b.op("Gather", [_in(node), b.op("Cast", [_in(node, 1)], to=7)], _out(node), axis=0)
 
 
-@converter("Reduction")
+@_converts("Reduction")
 def _reduction(b: Builder, node: Node) -> None:
     p, shape = node.layer.param, node.bottoms[0].shape
     if not shape:
-        raise node.layer.error("reduces a blob without axes, which ONNX does not: leave it out")
+        raise node.layer.error("reduces a blob without axes, which the export does not know: leave it out")
     axes = list(range(p.axis % len(shape), len(shape)))
     kind = {"SUM": "ReduceSum", "MEAN": "ReduceMean", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare"}[p.operation]
     y = _reduce(b, kind, _in(node), axes, node, keep=False, out=_out(node) if p.coeff == 1 else None)
@@ -543,7 +543,7 @@ def _reduction(b: Builder, node: Node) -> None:
         b.op("Mul", [y, _scalar(b, node, "coeff", p.coeff)], _out(node))
 
 
-@converter("ArgMax")
+@_converts("ArgMax")
 def _arg_max(b: Builder, node: Node) -> None:
     """The largest values; among equal ones the larger index, so the axis is looked at from its end."""
     p, bottom, top = node.layer.param, node.bottoms[0], node.tops[0]

@@ -59,12 +59,12 @@ def golden_net(path: Path) -> tuple[Net, list[str] | None]:
     return net, ends or None
 
 
-def golden_files(skip: tuple[str, ...] = ()) -> list[Path]:
+def golden_files() -> list[Path]:
     """Recorded runs of one layer that can be exported."""
     wanted = []
     for path in GOLDEN:
         kind = path.stem.partition("__")[0]
-        if not kind.startswith((*LEFT_OUT, *skip)) and not kind.endswith("Loss"):
+        if not kind.startswith(LEFT_OUT) and not kind.endswith("Loss"):
             wanted.append(path)
     return wanted
 
