@@ -21,6 +21,7 @@ VERBS = {
     "device": "Show what caffebn runs on here.",
     "draw": "Draw a net as a graph.",
     "expand": "Write a net with blocks as plain Caffe prototxt.",
+    "export": "Write a net for other programs: ONNX, PyTorch, arrays.",
     "features": "Write blobs of a net, run on its data, to a file.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "layers": "Show the layer types and their options.",
