@@ -18,7 +18,7 @@ import numpy as np
 from caffebn.blob import Blob, times
 from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.files import replacing
-from caffebn.proto import Message, binary, blob_array, upgrade
+from caffebn.proto import Message, binary, blob_array, make_blob, upgrade
 from caffebn.tensors import read_tensors
 
 if TYPE_CHECKING:
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Report",
+    "as_stored",
     "blob_arrays",
     "blob_messages",
     "copy_weights",
     "h5py_package",
     "read_hdf5",
+    "read_stored",
     "read_weights",
     "same_shape",
+    "stored_arrays",
     "write_hdf5",
 ]
 
@@ -101,8 +104,39 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
         return read_hdf5(path)
     if str(path).endswith((".npz", ".safetensors")):
         return _by_layer(path, read_tensors(path))
+    return stored_arrays(read_stored(path), str(path))
+
+
+def read_stored(path: str | os.PathLike[str]) -> Message:
+    """Read a .caffemodel as a NetParameter in the present form.
+
+    Raises
+    ------
+    FileError, FormatError
+        As `read_weights`.
+    """
     net = binary.read(path, "NetParameter")
     upgrade.net(net, str(path))
+    return net
+
+
+def as_stored(weights: Weights, types: Mapping[str, str]) -> Message:
+    """Make a NetParameter of arrays by layer name, with layer types by name as far as they are known."""
+    net = Message("NetParameter")
+    for name, arrays in weights.items():
+        layer = net.add("layer", name=name, type=types.get(name, ""))
+        layer.blobs = [make_blob(np.asarray(array)) for array in arrays if array is not None]
+    return net
+
+
+def stored_arrays(net: Message, source: str) -> dict[str, list[np.ndarray | None]]:
+    """Return the blobs of every layer of a NetParameter by layer name; `source` is for errors.
+
+    Raises
+    ------
+    FormatError
+        A blob is damaged.
+    """
     weights: dict[str, list[np.ndarray | None]] = {}
     for layer in net.layer:
         blobs: list[np.ndarray | None] = []
@@ -110,7 +144,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
             try:
                 blobs.append(blob_array(blob))
             except FormatError as e:
-                raise FormatError(f'{path}: layer "{layer.name}", blob {i}: {e.message}') from None
+                raise FormatError(f'{source}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
 
@@ -232,8 +266,8 @@ def _count_message(source: str, name: str, kind: str, expected: int, found: int)
             + (
                 "two blobs lacks the factor: if they are the statistics themselves, add a third blob that holds 1"
                 if found == 2
-                else "another number comes from a fork of Caffe whose layer also scales: "
-                "convert it to BatchNorm + Scale"
+                else "another number comes from a fork of Caffe whose layer also scales: give the weights when the net is "
+                "made, or convert them with caffebn convert-bn"
             )
         )
     return f"{text}: is bias_term the same in both?"

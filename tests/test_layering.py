@@ -27,6 +27,7 @@ FLOORS = {
     "proto": 1,
     "_kernels": 2,
     "blocks": 2,
+    "dialects": 2,
     "ops": 3,
     "blob": 4,
     "fillers": 4,

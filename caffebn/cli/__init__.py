@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 VERBS = {
     "classify": "Say what is in pictures.",
+    "convert-bn": "Tell and convert dialects of batch normalisation.",
     "data": "Make databases of data sets and pictures, and mean files.",
     "device": "Show what caffebn runs on here.",
     "draw": "Draw a net as a graph.",

@@ -1,0 +1,1 @@
+"""What is special here: tools for nets with batch normalisation."""
