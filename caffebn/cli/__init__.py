@@ -24,6 +24,7 @@ VERBS = {
     "expand": "Write a net with blocks as plain Caffe prototxt.",
     "export": "Write a net for other programs: ONNX, PyTorch, arrays.",
     "features": "Write blobs of a net, run on its data, to a file.",
+    "import-weights": "Make a .caffemodel of a PyTorch state_dict or of arrays.",
     "info": "Show the layers of a net, their sizes and the state of each BatchNorm.",
     "layers": "Show the layer types and their options.",
     "plot": "Plot loss, scores and learning rate of trainings.",

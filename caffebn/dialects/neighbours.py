@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffebn.dialects.table import live_factor
 from caffebn.errors import ArgumentError, did_you_mean
 
 __all__ = ["FRAMEWORKS", "Framework", "Parameters", "from_framework", "to_framework"]
@@ -130,7 +131,7 @@ def from_framework(
     mean, var, eps_out = flat[mean_name], flat[var_name], given_eps
     if f.deviation == "outside":
         var, eps_out = (var + given_eps) ** 2, 0.0
-    factor = np.float32(1 / (1 - fraction)) if live and 0 < fraction < 1 else np.float32(1)
+    factor = live_factor(fraction) if live else np.float32(1)
     scale = []
     if scale_name in flat or shift_name in flat:
         gamma = flat.get(scale_name, np.ones_like(mean))

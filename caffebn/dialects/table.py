@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from caffebn.errors import ArgumentError, did_you_mean
 
-__all__ = ["DIALECTS", "NUMBERS", "PLAIN", "Dialect", "dialect", "numbers"]
+__all__ = ["DIALECTS", "NUMBERS", "PLAIN", "Dialect", "dialect", "live_factor", "numbers"]
 
 PLAIN = "bvlc"
 
@@ -124,6 +126,15 @@ DIALECTS: dict[str, Dialect] = {
     )
 }  # fmt: skip
 """All dialects by id."""
+
+
+def live_factor(fraction: float) -> np.float32:
+    """The factor with which BatchNorm goes on as an average that keeps `fraction`: 1 / (1 - fraction).
+
+    The next batch then weighs 1 - fraction from the start; 1 where there is no such factor.
+    """
+    short = float(np.format_float_positional(np.float32(fraction)))  # 0.999 and not 0.99900001
+    return np.float32(1 / (1 - short)) if 0 < short < 1 else np.float32(1)
 
 
 def dialect(id: str) -> Dialect:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffebn.dialects.facts import Facts
-from caffebn.dialects.table import Dialect, numbers
+from caffebn.dialects.table import Dialect, live_factor, numbers
 from caffebn.errors import NetError
 
 __all__ = ["Meaning", "blobs_of", "fields_of", "meaning"]
@@ -180,7 +180,7 @@ def _read_blobs(m: Meaning, facts: Facts, d: Dialect, order: str, fields: dict[s
         var = np.maximum(1 / by_letter["I"].astype(np.float64) ** 2 - m.eps, 0)
     else:
         var = by_letter["V"].astype(np.float64)
-    f = np.float32(1 / (1 - m.fraction)) if live and 0 < m.fraction < 1 and m.use_global_stats is None else np.float32(1)
+    f = live_factor(m.fraction) if live and m.use_global_stats is None else np.float32(1)
     m.sums = [(mean * f).astype(np.float32), (var * f).astype(np.float32), np.array([f], np.float32)]
 
 
