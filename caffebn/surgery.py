@@ -19,7 +19,7 @@ from caffebn.errors import ArgumentError, NetError, WeightsError, did_you_mean
 from caffebn.files import write_whole
 from caffebn.net import TEST, Net
 from caffebn.proto import Message, binary, make_blob, text, upgrade
-from caffebn.weights import blob_arrays, read_weights, same_shape
+from caffebn.weights import read_weights, same_shape
 
 __all__ = ["Surgery"]
 
@@ -191,7 +191,8 @@ class Surgery:
                 if len(layer.bottom) != 1:
                     reader = next(reader for reader in self._readers(i, top) if top in reader.bottom)
                     raise NetError(
-                        f'drop: layer "{name}" ({layer.type}) has {len(layer.bottom)} bottoms, and layer "{reader.name}" reads '
+                        f'drop: layer "{name}" ({layer.type}) has {len(layer.bottom)} bottoms, and layer '
+                        f'"{reader.name}" reads '
                         f'its top "{top}": drop that first, or let it read something else',
                         layer.where,
                     )
@@ -325,11 +326,19 @@ class Surgery:
         i = self._index(name)
         layer = self.definition.layer[i]
         field = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}.get(layer.type)
-        if field is None or getattr(layer, field).schema.fields.get("group") and getattr(layer, field).group != 1:
-            raise ArgumentError(f'split_layer: "{name}" ({layer.type}) is no InnerProduct, and no Convolution without groups')
+        if (
+            field is None
+            or getattr(layer, field).schema.fields.get("group")
+            and getattr(layer, field).group != 1
+        ):
+            raise ArgumentError(
+                f'split_layer: "{name}" ({layer.type}) is no InnerProduct, and no Convolution without groups'
+            )
         total = getattr(layer, field).num_output
         if sum(sizes) != total or min(sizes, default=0) < 1:
-            raise ArgumentError(f'split_layer: "{name}" has {total} outputs, the sizes {list(sizes)} have {sum(sizes)}')
+            raise ArgumentError(
+                f'split_layer: "{name}" has {total} outputs, the sizes {list(sizes)} have {sum(sizes)}'
+            )
         parts, begin = [], 0
         axis = 1 if field == "inner_product_param" and layer.inner_product_param.transpose else 0
         for k, size in enumerate(sizes):
@@ -339,11 +348,15 @@ class Surgery:
             parts.append(part)
             if name in self.weights:
                 self.weights[part.name] = [
-                    np.take(np.asarray(a), range(begin, begin + size), axis=axis if a.ndim > 1 else a.ndim - 1)
+                    np.take(
+                        np.asarray(a), range(begin, begin + size), axis=axis if a.ndim > 1 else a.ndim - 1
+                    )
                     for a in self.weights[name]
                 ]
             begin += size
-        join = Message("LayerParameter", name=name, type="Concat", bottom=[p.name for p in parts], top=list(layer.top))
+        join = Message(
+            "LayerParameter", name=name, type="Concat", bottom=[p.name for p in parts], top=list(layer.top)
+        )
         if field == "inner_product_param":
             join.concat_param = {"axis": layer.inner_product_param.axis}
         self.definition.layer[i : i + 1] = [*parts, join]
@@ -460,13 +473,17 @@ class Surgery:
         for pattern, target in pairs.items():
             found = [name for name in given if given[name] and _matches(pattern, name)]
             if not found:
-                raise ArgumentError(f'copy_weights: no weights match "{pattern}"{did_you_mean(pattern, given)}')
+                raise ArgumentError(
+                    f'copy_weights: no weights match "{pattern}"{did_you_mean(pattern, given)}'
+                )
             for name in found:
                 here = _substituted(pattern, target, name)
                 if here not in learning:
                     if isinstance(names, str):
                         continue
-                    raise ArgumentError(f'copy_weights: no layer "{here}" with parameters{did_you_mean(here, learning)}')
+                    raise ArgumentError(
+                        f'copy_weights: no layer "{here}" with parameters{did_you_mean(here, learning)}'
+                    )
                 if here in shapes:
                     if not strict and not _fits(given[name], shapes[here]):
                         continue
@@ -499,7 +516,8 @@ class Surgery:
                 shape = (*shape, 1, 1)
             if p.axis != 1 or len(shape) != 4:
                 raise ArgumentError(
-                    f'to_convolution: "{name}" must read (N, C, H, W) from axis 1 on, found {times(shape)} and axis {p.axis}'
+                    f'to_convolution: "{name}" must read (N, C, H, W) from axis 1 on, found {times(shape)} and '
+                    f"axis {p.axis}"
                 )
             conv = Message("ConvolutionParameter", num_output=p.num_output, bias_term=p.bias_term)
             if shape[2] == shape[3]:
@@ -542,12 +560,16 @@ class Surgery:
         layer = self.layer(name)
         field = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}.get(layer.type)
         if field is None:
-            raise ArgumentError(f'change_outputs: "{name}" is a {layer.type}, neither Convolution nor InnerProduct')
+            raise ArgumentError(
+                f'change_outputs: "{name}" is a {layer.type}, neither Convolution nor InnerProduct'
+            )
         param = layer.mutable(field)
         before = param.num_output
         for old, new in (keep or {}).items():
             if not (0 <= old < before and 0 <= new < count):
-                raise ArgumentError(f"change_outputs: keep {old}: {new}: there are {before} outputs now and {count} then")
+                raise ArgumentError(
+                    f"change_outputs: keep {old}: {new}: there are {before} outputs now and {count} then"
+                )
         param.num_output = count
         arrays = self.weights.pop(name, None)
         if new_name is not None:
@@ -590,7 +612,11 @@ class Surgery:
 
     def _entry(self, layer: Message, i: int) -> Message:
         while len(layer.param) <= i:
-            rest = Message("ParamSpec", lr_mult=0, decay_mult=0) if layer.type == "BatchNorm" else Message("ParamSpec")
+            rest = (
+                Message("ParamSpec", lr_mult=0, decay_mult=0)
+                if layer.type == "BatchNorm"
+                else Message("ParamSpec")
+            )
             layer.param.append(rest)
         return layer.param[i]
 
@@ -608,7 +634,9 @@ class Surgery:
         """Shapes of the parameters by layer, if the net can be made without any data."""
         if any(not layer.bottom and layer.type not in _SOURCES for layer in self.definition.layer):
             return {}
-        return {name: [blob.shape for blob in blobs] for name, blobs in Net(self.definition, TEST).params.items()}
+        return {
+            name: [blob.shape for blob in blobs] for name, blobs in Net(self.definition, TEST).params.items()
+        }
 
     def _twin(self) -> Surgery:
         twin = Surgery(self.definition)
@@ -616,7 +644,9 @@ class Surgery:
         return twin
 
     @staticmethod
-    def _check_fit(name: str, arrays: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]], source: str | None = None) -> None:
+    def _check_fit(
+        name: str, arrays: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]], source: str | None = None
+    ) -> None:
         if not _fits(arrays, shapes):
             found = ", ".join(times(np.shape(a), "one value") for a in arrays)
             expected = ", ".join(times(s, "one value") for s in shapes)
@@ -624,7 +654,9 @@ class Surgery:
             raise WeightsError(f'layer "{name}": expected {expected}, {of} have {found}')
 
     def __repr__(self) -> str:
-        return f"<Surgery {self._source}: {len(self.definition.layer)} layers, {len(self.weights)} with weights>"
+        return (
+            f"<Surgery {self._source}: {len(self.definition.layer)} layers, {len(self.weights)} with weights>"
+        )
 
 
 def _fits(arrays: Sequence[np.ndarray], shapes: Sequence[tuple[int, ...]]) -> bool:

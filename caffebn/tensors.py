@@ -125,7 +125,9 @@ def _read_safetensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     except (ValueError, RecursionError) as e:
         raise FormatError(f"{path}: not a .safetensors file: its header is not JSON: {e}") from None
     data = content[8 + length :]
-    return {name: _tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"}
+    return {
+        name: _tensor(path, name, entry, data) for name, entry in header.items() if name != "__metadata__"
+    }
 
 
 def _tensor(path: str | os.PathLike[str], name: str, entry: Any, data: np.ndarray) -> np.ndarray:

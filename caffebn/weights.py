@@ -149,7 +149,9 @@ def stored_arrays(net: Message, source: str) -> dict[str, list[np.ndarray | None
     return weights
 
 
-def _by_layer(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray | None]]:
+def _by_layer(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]
+) -> dict[str, list[np.ndarray | None]]:
     by_layer: dict[str, dict[int, np.ndarray]] = {}
     for name, array in tensors.items():
         layer, _, index = name.rpartition("/")
@@ -266,8 +268,8 @@ def _count_message(source: str, name: str, kind: str, expected: int, found: int)
             + (
                 "two blobs lacks the factor: if they are the statistics themselves, add a third blob that holds 1"
                 if found == 2
-                else "another number comes from a fork of Caffe whose layer also scales: give the weights when the net is "
-                "made, or convert them with caffebn convert-bn"
+                else "another number comes from a fork of Caffe whose layer also scales: give the weights when the "
+                "net is made, or convert them with caffebn convert-bn"
             )
         )
     return f"{text}: is bias_term the same in both?"

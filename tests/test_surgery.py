@@ -48,10 +48,15 @@ def folder(tmp_path, monkeypatch):
     for blob in net.params["fc"]:
         blob.data[...] = rng.standard_normal(blob.shape)
     net.save("weights.caffemodel")
-    other = Net.from_text(NET.replace('name: "conv', 'name: "res_conv').replace("num_output: 8", "num_output: 7"), "TEST")
+    other = Net.from_text(
+        NET.replace('name: "conv', 'name: "res_conv').replace("num_output: 8", "num_output: 7"), "TEST"
+    )
     other.save("other.caffemodel")
     Path("train_val.prototxt").write_text(
-        NET.replace('type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } }', 'type: "HDF5Data" top: "data"')
+        NET.replace(
+            'type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 16 dim: 16 } }',
+            'type: "HDF5Data" top: "data"',
+        )
     )
     return tmp_path
 
@@ -95,7 +100,8 @@ def test_fully_convolutional_is_the_same_net(s, x):
 def test_several_and_transposed_inner_products(folder, x):
     more = NET.replace('"prob" type: "Softmax" bottom: "fc"', '"prob" type: "Softmax" bottom: "fc2"').replace(
         'layer { name: "prob"',
-        'layer { name: "fc2" type: "InnerProduct" bottom: "fc" top: "fc2" inner_product_param { num_output: 3 transpose: true '
+        'layer { name: "fc2" type: "InnerProduct" bottom: "fc" top: "fc2" inner_product_param { num_output: 3 '
+        "transpose: true "
         'weight_filler { type: "xavier" } } } layer { name: "prob"',
     )
     Path("two.prototxt").write_text(more)
@@ -136,6 +142,7 @@ def test_the_source_is_not_changed(folder):
 
 # -- names
 
+
 def test_rename(s, x):
     expected = s.net().forward(data=x)["prob"].copy()
     s.rename("bn*", "stage_*_bn").rename("fc", "score").rename_blob("prob", "answer")
@@ -154,6 +161,7 @@ def test_rename(s, x):
 
 
 # -- taking out, putting in
+
 
 def test_drop_bridges_the_gap(s):
     s.drop("relu2", "bn2", "scale2")
@@ -180,7 +188,9 @@ def test_drop_before_layers_in_place():
 
 def test_drop_what_nothing_can_replace(s):
     s.insert("conv2", 'name: "sum" type: "Eltwise" bottom: "conv2" bottom: "conv2" top: "sum"')
-    with pytest.raises(NetError, match='drop: layer "sum" .Eltwise. has 2 bottoms, and layer "bn2" reads its top "sum"'):
+    with pytest.raises(
+        NetError, match='drop: layer "sum" .Eltwise. has 2 bottoms, and layer "bn2" reads its top "sum"'
+    ):
         s.drop("sum")
 
 
@@ -196,7 +206,11 @@ def test_insert(s, x):
     assert list(s.layer("bn2").bottom) == ["double"]
     s.insert("fc", 'name: "drop" type: "Dropout"')
     assert (list(s.layer("drop").bottom), list(s.layer("drop").top)) == (["fc"], ["fc"])
-    s.insert("pool", 'name: "p" type: "PReLU" top: "p" prelu_param { channel_shared: true }', weights=[np.array(0.5, np.float32)])
+    s.insert(
+        "pool",
+        'name: "p" type: "PReLU" top: "p" prelu_param { channel_shared: true }',
+        weights=[np.array(0.5, np.float32)],
+    )
     assert s.net().params["p"][0].data == 0.5
     with pytest.raises(ArgumentError, match='insert: there is a layer "conv1" already'):
         s.insert("pool", 'name: "conv1" type: "ReLU"')
@@ -207,8 +221,14 @@ def test_insert(s, x):
 
 
 def test_replace(s):
-    s.replace("relu2", 'type: "TanH"').replace("pool", 'name: "pool_ave" type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 }')
-    assert (s.layer("relu2").type, list(s.layer("relu2").bottom), list(s.layer("pool_ave").top)) == ("TanH", ["bn2"], ["pool"])
+    s.replace("relu2", 'type: "TanH"').replace(
+        "pool", 'name: "pool_ave" type: "Pooling" pooling_param { pool: AVE kernel_size: 2 stride: 2 }'
+    )
+    assert (s.layer("relu2").type, list(s.layer("relu2").bottom), list(s.layer("pool_ave").top)) == (
+        "TanH",
+        ["bn2"],
+        ["pool"],
+    )
     s.replace("conv1", 'type: "Convolution" convolution_param { num_output: 4 kernel_size: 1 }')
     assert "conv1" not in s.weights
     s.net()
@@ -243,6 +263,7 @@ def test_split_layer_refusals(s):
 
 
 # -- parameters
+
 
 def test_share():
     branch = (
@@ -287,7 +308,9 @@ def test_copy_weights(s, folder):
     fresh = Surgery("deploy.prototxt")
     assert fresh.copy_weights(s, "conv*") == ["conv1", "conv2"]
     np.testing.assert_array_equal(fresh.net().params["conv1"][0].data, s.weights["conv1"][0])
-    with pytest.raises(WeightsError, match='layer "conv2": expected 8x4x3x3, weights of "res_conv2" have 7x4x3x3'):
+    with pytest.raises(
+        WeightsError, match='layer "conv2": expected 8x4x3x3, weights of "res_conv2" have 7x4x3x3'
+    ):
         fresh.copy_weights("other.caffemodel", {"res_*": "*"})
     assert fresh.copy_weights("other.caffemodel", {"res_*": "*"}, strict=False) == ["conv1"]
     with pytest.raises(ArgumentError, match='no weights match "cov1"; did you mean "conv1"'):
@@ -307,5 +330,7 @@ def test_to_convolution_refusals(s):
         s.to_convolution("pool")
     s.insert("pool", 'name: "flat" type: "Flatten" top: "flat"').insert("flat", 'name: "r" type: "Reshape" top: "r" '
              "reshape_param { shape { dim: 1 dim: 2 dim: 64 } }")  # fmt: skip
-    with pytest.raises(ArgumentError, match=r'"fc" must read \(N, C, H, W\) from axis 1 on, found 1x2x64 and axis 1'):
+    with pytest.raises(
+        ArgumentError, match=r'"fc" must read \(N, C, H, W\) from axis 1 on, found 1x2x64 and axis 1'
+    ):
         s.to_convolution("fc")

@@ -55,7 +55,9 @@ def test_numpy_reads_our_npz(tmp_path):
 def test_bfloat16(tmp_path):
     header = json.dumps({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "t.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\x80\x3f\x20\xc0")
-    np.testing.assert_array_equal(read_tensors(tmp_path / "t.safetensors")["x"], np.array([1, -2.5], np.float32))
+    np.testing.assert_array_equal(
+        read_tensors(tmp_path / "t.safetensors")["x"], np.array([1, -2.5], np.float32)
+    )
 
 
 def entry(**changes):

@@ -19,18 +19,33 @@ __all__ = ["command"]
 
 @click.command("convert-bn")
 @click.argument("sources", metavar="[NET] [WEIGHTS]", nargs=-1, required=True, type=nets.File)
-@click.option("--to", "target", type=click.Choice(list(DIALECTS)), default=PLAIN, show_default=True, help="The dialect to write.")
+@click.option(
+    "--to",
+    "target",
+    type=click.Choice(list(DIALECTS)),
+    default=PLAIN,
+    show_default=True,
+    help="The dialect to write.",
+)
 @click.option(
     "--as", "told", metavar="DIALECT", multiple=True,
     help="The dialect that the files are in, where it is not certain; LAYER=DIALECT for one layer.",
 )  # fmt: skip
-@click.option("--net-out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the converted prototxt.")
-@click.option("--weights-out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the converted caffemodel.")
+@click.option(
+    "--net-out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the converted prototxt."
+)
+@click.option(
+    "--weights-out", type=click.Path(dir_okay=False), metavar="FILE", help="Write the converted caffemodel."
+)
 @click.option(
     "--factor-1", is_flag=True,
     help="Store the statistics with the factor 1, exact to the bit, in place of the one with which training goes on.",
 )  # fmt: skip
-@click.option("--fork", type=click.Choice(list(forks.FORKS)), help="Whose numbers a binary file without a prototxt uses.")
+@click.option(
+    "--fork",
+    type=click.Choice(list(forks.FORKS)),
+    help="Whose numbers a binary file without a prototxt uses.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 def command(
     sources: tuple[str, ...], target: str, told: tuple[str, ...], net_out: str | None, weights_out: str | None,
@@ -39,13 +54,15 @@ def command(
     """Say in which dialect of batch normalisation files are, and convert them.
 
     NET is a .prototxt, WEIGHTS a .caffemodel; one of them is enough, both say more.  Without --net-out and
-    --weights-out the verdicts are shown, with what they rest on.  The default target is plain BatchNorm and Scale, which
-    all of Caffe's relatives read; --to names another dialect, for files that are plain.
+    --weights-out the verdicts are shown, with what they rest on.  The default target is plain BatchNorm and
+    Scale, which all of Caffe's relatives read; --to names another dialect, for files that are plain.
     """
     definition, stored, names = _read(sources)
     if fork is not None:
         if definition is not None or stored is None:
-            raise ArgumentError("--fork is for a caffemodel without a prototxt: in a text the names of the fields tell")
+            raise ArgumentError(
+                "--fork is for a caffemodel without a prototxt: in a text the names of the fields tell"
+            )
         for change in forks.reinterpret(stored, fork):
             click.echo(change)
     as_ = _told(told)
@@ -77,11 +94,15 @@ def _read(sources: tuple[str, ...]) -> tuple[Message | None, Message | None, lis
         upgrade.net(message, source)
         if nets.is_binary(source):
             if stored is not None:
-                raise ArgumentError(f"{source}: a second weights file; expected one net and one weights file at most")
+                raise ArgumentError(
+                    f"{source}: a second weights file; expected one net and one weights file at most"
+                )
             stored = message
         else:
             if definition is not None:
-                raise ArgumentError(f"{source}: a second prototxt; expected one net and one weights file at most")
+                raise ArgumentError(
+                    f"{source}: a second prototxt; expected one net and one weights file at most"
+                )
             definition = message
     return definition, stored, list(sources)
 
@@ -97,7 +118,9 @@ def _told(words: tuple[str, ...]) -> str | dict[str, str] | None:
     return {layer: id for layer, _, id in pairs}
 
 
-def _check_outputs(definition: Message | None, stored: Message | None, net_out: str | None, weights_out: str | None) -> None:
+def _check_outputs(
+    definition: Message | None, stored: Message | None, net_out: str | None, weights_out: str | None
+) -> None:
     for out, source, what in ((net_out, definition, "a prototxt"), (weights_out, stored, "a caffemodel")):
         if out is not None and source is None:
             raise ArgumentError(f"{out}: there is nothing to write there: no {what.split()[1]} was given")
@@ -120,10 +143,14 @@ def _show(verdicts: list[Verdict], as_json: bool) -> None:
         return
     groups: dict[tuple[Any, ...], list[Verdict]] = {}
     for v in verdicts:
-        groups.setdefault((v.dialect, v.certain, tuple(v.evidence), tuple(v.doubt), tuple(v.choices)), []).append(v)
+        groups.setdefault(
+            (v.dialect, v.certain, tuple(v.evidence), tuple(v.doubt), tuple(v.choices)), []
+        ).append(v)
     rows = []
     for (id, certain, evidence, doubt, choices), members in groups.items():
-        names = ", ".join(v.layer for v in members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
+        names = ", ".join(v.layer for v in members[:3]) + (
+            f" and {len(members) - 3} more" if len(members) > 3 else ""
+        )
         said = id if certain else f"not certain: {' or '.join(choices)}"
         rows.append([names, said, "; ".join(evidence), "; ".join(doubt)])
     show.table(["layers", "dialect", "because", "but"], rows)

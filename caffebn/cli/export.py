@@ -17,7 +17,13 @@ from caffebn.net import Net
 
 __all__ = ["command"]
 
-ENDINGS = {"onnx": (".onnx",), "torch": (".py",), "npz": (".npz",), "safetensors": (".safetensors",), "hdf5": (".h5", ".hdf5")}
+ENDINGS = {
+    "onnx": (".onnx",),
+    "torch": (".py",),
+    "npz": (".npz",),
+    "safetensors": (".safetensors",),
+    "hdf5": (".h5", ".hdf5"),
+}
 
 
 @click.command("export")
@@ -26,25 +32,39 @@ ENDINGS = {"onnx": (".onnx",), "torch": (".py",), "npz": (".npz",), "safetensors
 @click.option("--to", "target", type=click.Choice(list(ENDINGS)), required=True, help="What to make.")
 @click.option("--out", "-o", "out", type=click.Path(dir_okay=False), required=True, help="File to write.")
 @nets.batch
-@click.option("--output", "outputs", metavar="BLOB", multiple=True, help="End the net at this blob; may be given again.")
+@click.option(
+    "--output", "outputs", metavar="BLOB", multiple=True, help="End the net at this blob; may be given again."
+)
 @click.option("--fixed-batch", is_flag=True, help="Write the net's own shapes as the only ones.")
 @click.option("--check/--no-check", default=True, help="Run what was made and compare (default), or do not.")
 @click.option(
     "--tolerance", type=float, default=TOLERANCE, show_default=True, metavar="X",
     help="Largest difference allowed, as a part of the largest value of each output (at least 1).",
 )  # fmt: skip
-@click.option("--fold", is_flag=True, help="ONNX: put BatchNorm and Scale into the layer before them where that is exact.")
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="ONNX: put BatchNorm and Scale into the layer before them where that is exact.",
+)
 @click.option(
     "--opset", type=click.IntRange(OPSETS[0], OPSETS[-1]), default=OPSET, show_default=True, metavar="N",
     help="ONNX: version of the operators.",
 )  # fmt: skip
 @click.option("--nhwc", is_flag=True, help="ONNX: the model takes pictures as (N, H, W, C).")
 @click.option("--uint8", is_flag=True, help="ONNX: the model takes bytes.")
-@click.option("--channel-swap", type=Numbers(int, "C,C,C"), help="ONNX: order of channels; 2,1,0 makes BGR of RGB.")
+@click.option(
+    "--channel-swap", type=Numbers(int, "C,C,C"), help="ONNX: order of channels; 2,1,0 makes BGR of RGB."
+)
 @click.option("--raw-scale", type=float, default=1.0, help="ONNX: factor before the mean is subtracted.")
-@click.option("--mean", metavar="FILE|V,V,V", help="ONNX: what to subtract: a .npy or .binaryproto file, or numbers.")
-@click.option("--scale", "input_scale", type=float, default=1.0, help="ONNX: factor after the mean is subtracted.")
-@click.option("--picture", metavar="INPUT", help="ONNX: the input that the pictures go to, when there are several.")
+@click.option(
+    "--mean", metavar="FILE|V,V,V", help="ONNX: what to subtract: a .npy or .binaryproto file, or numbers."
+)
+@click.option(
+    "--scale", "input_scale", type=float, default=1.0, help="ONNX: factor after the mean is subtracted."
+)
+@click.option(
+    "--picture", metavar="INPUT", help="ONNX: the input that the pictures go to, when there are several."
+)
 @click.option(
     "--batch-norm", type=click.Choice(["text", "train", "frozen"]), default="text", show_default=True,
     help="PyTorch: statistics in training: as the text says, the batch's, or the stored ones.",
@@ -115,7 +135,9 @@ def _torch(net: Net, out: str, options: dict[str, Any]) -> None:
         **_common(options),
     )  # fmt: skip
     _tell(result.notes, result.verification)
-    click.echo(f"class {result.class_name} written to {out}, its state_dict to {Path(out).with_suffix('.' + options['state'])}")
+    click.echo(
+        f"class {result.class_name} written to {out}, its state_dict to {Path(out).with_suffix('.' + options['state'])}"
+    )
 
 
 def _common(options: dict[str, Any]) -> dict[str, Any]:

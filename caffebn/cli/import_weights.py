@@ -18,10 +18,19 @@ __all__ = ["command"]
 @click.command("import-weights")
 @nets.net
 @click.argument("source", type=nets.File)
-@click.option("--out", "-o", "out", type=click.Path(dir_okay=False), required=True, help="The .caffemodel to write.")
-@click.option("--map", "mapping", type=nets.File, help='JSON that says which module each layer takes: {"conv1": "features.0"}.')
+@click.option(
+    "--out", "-o", "out", type=click.Path(dir_okay=False), required=True, help="The .caffemodel to write."
+)
+@click.option(
+    "--map",
+    "mapping",
+    type=nets.File,
+    help='JSON that says which module each layer takes: {"conv1": "features.0"}.',
+)
 @click.option("--by-order", is_flag=True, help="Match by order, kind by kind, what names do not match.")
-@click.option("--partial", is_flag=True, help="Allow layers of NET without weights; they keep what their fillers drew.")
+@click.option(
+    "--partial", is_flag=True, help="Allow layers of NET without weights; they keep what their fillers drew."
+)
 def command(net: str, source: str, out: str, mapping: str | None, by_order: bool, partial: bool) -> None:
     """Put the weights of SOURCE into NET and write a .caffemodel.
 
@@ -54,7 +63,9 @@ def _mapping(path: str | None) -> dict[str, str]:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as e:
-        raise FormatError(f"{path}: expected JSON like {{\"conv1\": \"features.0\"}}: {e}") from None
+        raise FormatError(f'{path}: expected JSON like {{"conv1": "features.0"}}: {e}') from None
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-        raise FormatError(f'{path}: expected JSON like {{"conv1": "features.0"}}, layer names with module names')
+        raise FormatError(
+            f'{path}: expected JSON like {{"conv1": "features.0"}}, layer names with module names'
+        )
     return found

@@ -14,16 +14,26 @@ from caffebn.dialects.recognise import Verdict, recognise
 from caffebn.dialects.table import DIALECTS, PLAIN, Dialect, dialect, numbers
 from caffebn.dialects.values import Meaning, blobs_of, fields_of, meaning
 from caffebn.errors import NetError
-from caffebn.proto import Identifier, Message, UnknownBinary, UnknownText, binary, blob_array, make_blob, text, wire
+from caffebn.proto import (
+    Identifier,
+    Message,
+    UnknownBinary,
+    UnknownText,
+    binary,
+    blob_array,
+    make_blob,
+    text,
+    wire,
+)
 from caffebn.proto.message import new
 from caffebn.proto.schema import UNKNOWN
 
 __all__ = ["Conversion", "DialectError", "from_plain", "speaks_dialect", "to_plain", "verdicts"]
 
-FOREIGN = {
-    "disable_mean", "disable_variance", "add_eps_before_sqrt", "use_weight_bias", "stats_batch_size", "relu", "bias_term",
-    "filler", "scale_bias", "scale_filler", "bias_filler", "fused_relu", "update_global_stats", "icnet", "engine",
-}  # fmt: skip
+FOREIGN = set(
+    "add_eps_before_sqrt bias_filler bias_term disable_mean disable_variance engine filler fused_relu icnet relu "
+    "scale_bias scale_filler stats_batch_size update_global_stats use_weight_bias".split()
+)
 """Fields that only forks have in a BatchNormParameter."""
 HARMLESS = {"engine", "update_global_stats", "icnet"}
 """Those of them that do not change what a plain layer computes."""
@@ -73,7 +83,9 @@ class Conversion:
             if v.layer in self.changed:
                 by_dialect.setdefault(v.dialect, []).append(v.layer)
         for id, layers in by_dialect.items():
-            lines.append(f"{len(layers)} layers of dialect {id} ({DIALECTS[id].title}) converted: {_some(layers)}")
+            lines.append(
+                f"{len(layers)} layers of dialect {id} ({DIALECTS[id].title}) converted: {_some(layers)}"
+            )
         lines += [f"lost: {what} ({_some(layers)})" for what, layers in self.lost.items()]
         return lines
 
@@ -84,7 +96,8 @@ def speaks_dialect(definition: Message | None, stored: Message | None = None) ->
         if layer.type in ("BN", "SyncBN", "EltwiseAffine"):
             return True
         if layer.type == "BatchNorm" and any(
-            isinstance(u, UnknownText) and u.name in FOREIGN - HARMLESS for u in layer.batch_norm_param.unknown
+            isinstance(u, UnknownText) and u.name in FOREIGN - HARMLESS
+            for u in layer.batch_norm_param.unknown
         ):
             return True
     for layer in stored.layer if stored is not None else ():
@@ -190,7 +203,11 @@ def _sentence(words: str) -> str:
 
 
 def _is_plain(facts: Facts, verdict: Verdict) -> bool:
-    return verdict.dialect == PLAIN and facts.type == "BatchNorm" and not (set(facts.fields) & (FOREIGN - HARMLESS))
+    return (
+        verdict.dialect == PLAIN
+        and facts.type == "BatchNorm"
+        and not (set(facts.fields) & (FOREIGN - HARMLESS))
+    )
 
 
 def _scale_name(name: str, m: Meaning, net: Message | None, stored: Message | None, taken: set[str]) -> str:
@@ -251,7 +268,8 @@ def _rewrite(
         for blob in layer.top[1:]:
             if blob in read:
                 raise NetError(
-                    f'layer "{layer.name}" ({layer.type}): its top "{blob}" (mean or variance of the batch) is read by another '
+                    f'layer "{layer.name}" ({layer.type}): its top "{blob}" (mean or variance of the batch) is '
+                    f"read by another "
                     "layer, and BatchNorm has no such top",
                     layer.where,
                 )
@@ -264,15 +282,21 @@ def _rewrite(
     net.layer = layers
 
 
-def _plain_layers(layer: Message, m: Meaning, scale_name: str, order: str, scale_there: bool, with_blobs: bool) -> list[Message]:
+def _plain_layers(
+    layer: Message, m: Meaning, scale_name: str, order: str, scale_there: bool, with_blobs: bool
+) -> list[Message]:
     """BatchNorm, Scale and ReLU in place of one layer."""
     base = layer.copy()
-    for f in [f for f, value in base.set_fields() if f.name in ("batch_norm_param", "embed_param", "param", "blobs")]:
+    for f in [
+        f for f, value in base.set_fields() if f.name in ("batch_norm_param", "embed_param", "param", "blobs")
+    ]:
         base.clear(f.name)
     base.unknown[:] = [
-        u for u in base.unknown
-        if not (isinstance(u, UnknownText) and u.name == "bn_param") and not (isinstance(u, UnknownBinary) and u.number in _NUMBERS)
-    ]  # fmt: skip
+        u
+        for u in base.unknown
+        if not (isinstance(u, UnknownText) and u.name == "bn_param")
+        and not (isinstance(u, UnknownBinary) and u.number in _NUMBERS)
+    ]
     if base.top:
         base.top = list(base.top)[:1]
     made = []
@@ -331,7 +355,12 @@ def _affine_blobs(m: Meaning) -> list[np.ndarray]:
 
 
 def _store(layer: Message, arrays: Sequence[np.ndarray]) -> None:
-    layer.blobs = [make_blob(np.ascontiguousarray(np.asarray(a).astype(np.float64 if a.dtype == np.float64 else np.float32))) for a in arrays]
+    layer.blobs = [
+        make_blob(
+            np.ascontiguousarray(np.asarray(a).astype(np.float64 if a.dtype == np.float64 else np.float32))
+        )
+        for a in arrays
+    ]
 
 
 def _filler(values: dict[str, Any]) -> Message:
@@ -390,7 +419,9 @@ def from_plain(definition: Message | None, stored: Message | None, id: str) -> C
     assert net is not None
     facts = {f.name: f for f in gather(definition, stored) if f.type == "BatchNorm"}
     kept = {layer.name: layer for layer in (stored.layer if stored is not None else ())}
-    result = Conversion(_copy(definition), _copy(stored), [Verdict(name, id, evidence=["as told"]) for name in facts])
+    result = Conversion(
+        _copy(definition), _copy(stored), [Verdict(name, id, evidence=["as told"]) for name in facts]
+    )
     changed: dict[str, tuple[Meaning, Message | None, dict[str, Any], list[np.ndarray] | None]] = {}
     for name, found in facts.items():
         m = meaning(found, DIALECTS[PLAIN])
@@ -451,7 +482,9 @@ def _rates(m: Meaning, scale: Message | None, d: Dialect, count: int) -> list[Me
     for letter in order:
         place = "st".find(letter)
         if place >= 0:
-            entries.append(affine[place].copy() if place < len(affine) else Message("ParamSpec", lr_mult=1, decay_mult=1))
+            entries.append(
+                affine[place].copy() if place < len(affine) else Message("ParamSpec", lr_mult=1, decay_mult=1)
+            )
         else:
             entries.append(Message("ParamSpec", lr_mult=0, decay_mult=0))
     return entries
@@ -465,7 +498,9 @@ def _write_named(layer: Message, fields: dict[str, Any], d: Dialect) -> None:
             if name in param.schema.fields:
                 setattr(param, name, value)
             else:
-                param.unknown.append(UnknownText(name, Identifier(str(value).lower()) if isinstance(value, bool) else value))
+                param.unknown.append(
+                    UnknownText(name, Identifier(str(value).lower()) if isinstance(value, bool) else value)
+                )
         return
     inner = new(UNKNOWN)
     for name, value in fields.items():

@@ -110,7 +110,11 @@ def text_fields(layer: Message) -> dict[str, Any]:
         fields.update((f.name, value) for f, value in param.set_fields())
         fields.update(named_fields(param))
     for unknown in layer.unknown:
-        if isinstance(unknown, UnknownText) and unknown.name == "bn_param" and isinstance(unknown.value, Message):
+        if (
+            isinstance(unknown, UnknownText)
+            and unknown.name == "bn_param"
+            and isinstance(unknown.value, Message)
+        ):
             fields.update(named_fields(unknown.value))
     return fields
 
@@ -125,7 +129,11 @@ def _plain(value: Any) -> Any:
         return named_fields(value)
     if isinstance(value, list):
         return [_plain(v) for v in value]
-    return {"true": True, "True": True, "false": False, "False": False}.get(value, value) if isinstance(value, str) else value
+    return (
+        {"true": True, "True": True, "false": False, "False": False}.get(value, value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _read_stored(facts: Facts, kept: Message, source: str) -> None:
@@ -148,7 +156,11 @@ def _read_stored(facts: Facts, kept: Message, source: str) -> None:
 def _parameters(layer: Message) -> Iterator[tuple[int, bytes]]:
     """Messages in a LayerParameter that may be a fork's parameters, as bytes."""
     for unknown in layer.unknown:
-        if isinstance(unknown, UnknownBinary) and unknown.number in _NUMBERS and unknown.wire_type == wire.BYTES:
+        if (
+            isinstance(unknown, UnknownBinary)
+            and unknown.number in _NUMBERS
+            and unknown.wire_type == wire.BYTES
+        ):
             yield unknown.number, unknown.data
     for f, value in layer.set_fields():  # numbers that BVLC uses for something else
         if f.number in _NUMBERS and isinstance(value, Message):
@@ -157,7 +169,9 @@ def _parameters(layer: Message) -> Iterator[tuple[int, bytes]]:
 
 def _serialised(message: Message) -> bytes:
     bare = message.copy()
-    bare.unknown[:] = [u for u in bare.unknown if isinstance(u, UnknownBinary)]  # what a text added has no number
+    bare.unknown[:] = [
+        u for u in bare.unknown if isinstance(u, UnknownBinary)
+    ]  # what a text added has no number
     return binary.dump(bare)
 
 

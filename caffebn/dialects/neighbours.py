@@ -50,18 +50,50 @@ class Framework:
 FRAMEWORKS = {
     f.id: f
     for f in (
-        Framework("pytorch", "PyTorch", ("weight", "bias", "running_mean", "running_var"), 1e-5, 0.1, weighs_new=True),
-        Framework("tensorflow", "tf.layers, Keras 2 and later", ("gamma", "beta", "moving_mean", "moving_variance"), 1e-3, 0.99),
-        Framework("tf-contrib", "tf.contrib.layers", ("gamma", "beta", "moving_mean", "moving_variance"), 1e-3, 0.999),
-        Framework("keras-1", "Keras 1.0.8 to 1.2; from 1.0.6 on with the TensorFlow back end",
-                  ("gamma", "beta", "running_mean", "running_std"), 1e-5, 0.99),
-        Framework("keras-0", "Keras 0.1 to 1.0.5; to 1.0.7 with the Theano back end",
-                  ("gamma", "beta", "running_mean", "running_std"), 1e-6, 0.9, deviation="outside"),
-        Framework("mxnet", "MXNet", ("gamma", "beta", "moving_mean", "moving_var"), 1e-3, 0.9, scale_is_one=True),
+        Framework(
+            "pytorch",
+            "PyTorch",
+            ("weight", "bias", "running_mean", "running_var"),
+            1e-5,
+            0.1,
+            weighs_new=True,
+        ),
+        Framework(
+            "tensorflow",
+            "tf.layers, Keras 2 and later",
+            ("gamma", "beta", "moving_mean", "moving_variance"),
+            1e-3,
+            0.99,
+        ),
+        Framework(
+            "tf-contrib",
+            "tf.contrib.layers",
+            ("gamma", "beta", "moving_mean", "moving_variance"),
+            1e-3,
+            0.999,
+        ),
+        Framework(
+            "keras-1",
+            "Keras 1.0.8 to 1.2; from 1.0.6 on with the TensorFlow back end",
+            ("gamma", "beta", "running_mean", "running_std"),
+            1e-5,
+            0.99,
+        ),
+        Framework(
+            "keras-0",
+            "Keras 0.1 to 1.0.5; to 1.0.7 with the Theano back end",
+            ("gamma", "beta", "running_mean", "running_std"),
+            1e-6,
+            0.9,
+            deviation="outside",
+        ),
+        Framework(
+            "mxnet", "MXNet", ("gamma", "beta", "moving_mean", "moving_var"), 1e-3, 0.9, scale_is_one=True
+        ),
         Framework("onnx", "ONNX BatchNormalization", ("scale", "B", "mean", "var"), 1e-5, 0.9),
         Framework("cxxnet", "cxxnet batch_norm", ("slope", "bias", "mean", "variance"), 1e-10, 0.9),
     )
-}  # fmt: skip
+}
 """Frameworks by id."""
 
 
@@ -122,9 +154,15 @@ def from_framework(
             f"{f.title}: expected the arrays {', '.join(f.names)} (the first two may be missing), "
             f"found {', '.join(sorted(arrays)) or 'none'}"
         )
-    flat = {name: np.asarray(a, np.float64).reshape(-1) for name, a in arrays.items() if name != "num_batches_tracked"}
+    flat = {
+        name: np.asarray(a, np.float64).reshape(-1)
+        for name, a in arrays.items()
+        if name != "num_batches_tracked"
+    }
     if len({a.size for a in flat.values()}) > 1:
-        raise ArgumentError(f"{f.title}: arrays of different sizes: { {name: a.size for name, a in flat.items()} }")
+        raise ArgumentError(
+            f"{f.title}: arrays of different sizes: { {name: a.size for name, a in flat.items()} }"
+        )
     given_eps = f.eps if eps is None else eps
     kept = f.momentum if momentum is None else momentum
     fraction = 1 - kept if f.weighs_new else kept
@@ -138,7 +176,11 @@ def from_framework(
         if f.scale_is_one and fix_gamma:
             gamma = np.ones_like(mean)
         scale = [gamma.astype(np.float32), flat.get(shift_name, np.zeros_like(mean)).astype(np.float32)]
-    sums = [(mean * factor).astype(np.float32), (var * factor).astype(np.float32), np.array([factor], np.float32)]
+    sums = [
+        (mean * factor).astype(np.float32),
+        (var * factor).astype(np.float32),
+        np.array([factor], np.float32),
+    ]
     return Parameters(sums, scale, eps_out, float(np.round(fraction, 9)))
 
 
@@ -166,11 +208,19 @@ def to_framework(id: str, p: Parameters) -> tuple[dict[str, np.ndarray], float, 
     if f.deviation == "outside":
         var, eps = np.sqrt(var + p.eps), 0.0
     fraction = p.moving_average_fraction
-    arrays = dict(zip(f.names, (a.astype(np.float32) for a in (gamma.reshape(-1), beta.reshape(-1), mean, var)), strict=True))
+    arrays = dict(
+        zip(
+            f.names,
+            (a.astype(np.float32) for a in (gamma.reshape(-1), beta.reshape(-1), mean, var)),
+            strict=True,
+        )
+    )
     return arrays, eps, float(np.round(1 - fraction if f.weighs_new else fraction, 9))
 
 
 def _framework(id: str) -> Framework:
     if id not in FRAMEWORKS:
-        raise ArgumentError(f'there is no framework "{id}"{did_you_mean(id, FRAMEWORKS)} (known: {", ".join(FRAMEWORKS)})')
+        raise ArgumentError(
+            f'there is no framework "{id}"{did_you_mean(id, FRAMEWORKS)} (known: {", ".join(FRAMEWORKS)})'
+        )
     return FRAMEWORKS[id]

@@ -97,7 +97,9 @@ def recognise(
     groups: dict[tuple, list[Facts]] = {}
     for facts in found:
         if facts.name not in told:
-            groups.setdefault((facts.type, facts.count if facts.blobs is not None else -1, facts.number), []).append(facts)
+            groups.setdefault(
+                (facts.type, facts.count if facts.blobs is not None else -1, facts.number), []
+            ).append(facts)
     verdicts = dict(told)
     for group in groups.values():
         for part in _split_by_text(group):
@@ -105,7 +107,12 @@ def recognise(
             id = (_batch_norm if part[0].type == "BatchNorm" else _bn)(case, found)
             for facts in part:
                 verdicts[facts.name] = Verdict(
-                    facts.name, id, not case.choices, list(case.evidence), list(case.doubt), list(case.choices)
+                    facts.name,
+                    id,
+                    not case.choices,
+                    list(case.evidence),
+                    list(case.doubt),
+                    list(case.choices),
                 )
     return [verdicts[facts.name] for facts in found]
 
@@ -163,12 +170,17 @@ def _batch_norm(case: _Case, found: Sequence[Facts]) -> str:
                 return case.because("intel", "4 blobs with one value in the third: scale without shift")
             return case.ask(
                 "intel", ["intel", "mvfs", "mvft"],
-                "4 blobs with one value in the third: Intel Caffe writes a scale behind it when bias_term is false; files "
+                "4 blobs with one value in the third: Intel Caffe writes a scale behind it when bias_term is "
+                "false; files "
                 "with a shift there have been seen, too",
             )  # fmt: skip
-        return case.ask("mvst", ["mvst"], "4 blobs, of which none is a factor: no writer of such files is known")
+        return case.ask(
+            "mvst", ["mvst"], "4 blobs, of which none is a factor: no writer of such files is known"
+        )
     if count == 2:
-        return case.ask("mv", ["mv"], "2 blobs: mean and variance without a factor, as no released Caffe writes them")
+        return case.ask(
+            "mv", ["mv"], "2 blobs: mean and variance without a factor, as no released Caffe writes them"
+        )
     return case.ask(PLAIN, [], f"{count} blobs: no dialect has so many")
 
 
@@ -202,12 +214,15 @@ def _three_blobs(case: _Case, by_text: str | None) -> str:
     if zero_but_stored and not any(factors):
         return case.because(
             "nvcaffe-0.16",
-            "the factor is 0 although statistics are stored, which BVLC Caffe cannot write and NVCaffe 0.16.0 to 0.16.4 did",
+            "the factor is 0 although statistics are stored, which BVLC Caffe cannot write and NVCaffe 0.16.0 to "
+            "0.16.4 did",
         )
     if any(facts.marks_nvcaffe for facts in case.group) and all(f in (0.0, 1.0) for f in factors):
         return case.because("nvcaffe-0.16", "number types in LayerParameter 145 to 148")
     if any(0 < f < 1 for f in factors):
-        case.doubt.append("a factor between 0 and 1, which no known program writes; it is divided by, as Caffe does")
+        case.doubt.append(
+            "a factor between 0 and 1, which no known program writes; it is divided by, as Caffe does"
+        )
     if any(f > 1 for f in factors):
         case.evidence.append(f"a live factor ({max(factors):.6g})")
         if _second_moments_possible(blobs):
@@ -236,7 +251,11 @@ def _five_blobs(case: _Case, by_text: str | None, found: Sequence[Facts]) -> str
     if not places:  # one channel everywhere: other layers of the net may tell
         places = {_single(facts) for facts in found if facts.count == 5} - {None}
     if len(places) > 1:
-        return case.ask(PLAIN, ["nvcaffe-0.14", "nvcaffe-0.15", "nvcaffe-0.16", "intel"], "the layers have their factor in different places")
+        return case.ask(
+            PLAIN,
+            ["nvcaffe-0.14", "nvcaffe-0.15", "nvcaffe-0.16", "intel"],
+            "the layers have their factor in different places",
+        )
     if not places:
         if by_text in ("intel", "nvcaffe-0.16"):
             return by_text
@@ -282,9 +301,7 @@ def _first_pair(case: _Case) -> str | None:
     shaped = [facts for facts in case.group if facts.shapes_tell]
     axes = {blob.ndim for facts in shaped for blob in (facts.blobs or ())[:2]}
     # values tell: a variance is never negative, a shift mostly is somewhere
-    one, four = (
-        any(np.any(facts.blobs[i] < 0) for facts in case.group if facts.blobs) for i in (1, 4)
-    )
+    one, four = (any(np.any(facts.blobs[i] < 0) for facts in case.group if facts.blobs) for i in (1, 4))
     if one and not four:
         return case.because("scale", "negative values in blob 1, which is then no variance")
     if four and not one:
@@ -306,7 +323,10 @@ def _bn(case: _Case, found: Sequence[Facts]) -> str:
     facts, fields, number = case.group[0], case.fields(), case.group[0].number
     if "bn_mode" in fields:
         mode = str(facts.fields["bn_mode"])
-        return case.because("segnet-inference" if mode in ("INFERENCE", "1") else "segnet-learn", f"bn_mode: {mode} in the text")
+        return case.because(
+            "segnet-inference" if mode in ("INFERENCE", "1") else "segnet-learn",
+            f"bn_mode: {mode} in the text",
+        )
     if "moving_average" in fields and fields & (_YJXIONG | {"eps"}):
         return case.because("yjxiong-a", "moving_average beside momentum or eps in the text")
     if fields & _DUCHA:
@@ -334,13 +354,19 @@ def _bn_number(case: _Case) -> str | None:
     values = facts.numbered
     said = f"parameters at number {facts.number} of LayerParameter"
     if facts.number == 45:
-        return _two_blobs(case, said) if facts.count <= 2 else case.because("pspnet", said, "4 blobs: synopsys, as PSPNet")
+        return (
+            _two_blobs(case, said)
+            if facts.count <= 2
+            else case.because("pspnet", said, "4 blobs: synopsys, as PSPNet")
+        )
     if facts.number == 152:
         return case.because("pspnet", said)
     if facts.number == 202:
         return case.because("ducha-aiki", said) if facts.count == 4 else case.because("segnet-learn", said)
     if facts.number == 200:
-        return case.because("yjxiong-b", f"{said}: happynear/caffe-windows, branch ms, which stores 1/deviation")
+        return case.because(
+            "yjxiong-b", f"{said}: happynear/caffe-windows, branch ms, which stores 1/deviation"
+        )
     if facts.number == 139:
         return case.because("happynear", said)
     if facts.number == 137:
@@ -352,7 +378,9 @@ def _bn_number(case: _Case) -> str | None:
 
 def _bn_text_alone(case: _Case, fields: set[str]) -> str:
     if fields & {"shift_filler", "scale_filler"}:
-        return case.because("segnet-learn", "scale_filler and shift_filler alone in the text: statistics of the batch")
+        return case.because(
+            "segnet-learn", "scale_filler and shift_filler alone in the text: statistics of the batch"
+        )
     return case.ask(
         "yjxiong-c", ["yjxiong-b", "pspnet", "segnet-learn", "segnet-inference"],
         "the text does not say more than the type; blobs would tell",
@@ -368,13 +396,16 @@ def _two_blobs(case: _Case, said: str = "2 blobs") -> str:
         return case.because("segnet-inference", said, "bn_mode: INFERENCE in the weights file")
     if any(f.extra_tops for f in case.group):
         return case.because(
-            "segnet-inference", said, "tops for mean and variance, as the script that computes statistics makes them"
+            "segnet-inference",
+            said,
+            "tops for mean and variance, as the script that computes statistics makes them",
         )
     if text & {"shift_filler", "scale_filler"}:  # the text has no bn_mode, whose default is LEARN
         return case.because("segnet-learn", said, "no bn_mode in the text, which means LEARN")
     return case.ask(
         "segnet-learn", ["segnet-inference"],
-        "2 blobs hold scale and shift, of the batch's statistics or of none: the prototxt's bn_mode would tell; the one in "
+        "2 blobs hold scale and shift, of the batch's statistics or of none: the prototxt's bn_mode would tell; "
+        "the one in "
         "the weights file says LEARN even behind the script that computes statistics",
     )  # fmt: skip
 
@@ -388,21 +419,25 @@ def _four_blobs(case: _Case) -> str:
         return _ducha_or_happynear(case)
     return case.ask(
         "pspnet", ["ducha-aiki", "happynear", "yjxiong-c", "yjxiong-b"],
-        "4 blobs hold scale, shift, mean and variance in all of these; they differ in eps (1e-5 or 1e-10) and in training",
+        "4 blobs hold scale, shift, mean and variance in all of these; they differ in eps (1e-5 or 1e-10) and in "
+        "training",
     )  # fmt: skip
 
 
 def _ducha_or_happynear(case: _Case) -> str:
     number = case.group[0].number
     if number in (202, 139):
-        return case.because("ducha-aiki" if number == 202 else "happynear", f"parameters at number {number} of LayerParameter")
+        return case.because(
+            "ducha-aiki" if number == 202 else "happynear", f"parameters at number {number} of LayerParameter"
+        )
     case.evidence.append("shift_filler with var_eps or decay in the text")
     decays = {facts.fields["decay"] for facts in case.group if "decay" in facts.fields}
     if decays == {0.5}:
         return case.because("happynear", "decay 0.5 means the same in both")
     return case.ask(
         "ducha-aiki", ["happynear"],
-        "both have this text and compute the same in the phase TEST; decay weighs the new batch in ducha-aiki's and the "
+        "both have this text and compute the same in the phase TEST; decay weighs the new batch in ducha-aiki's "
+        "and the "
         "old average in happynear's, which decides how training goes on",
     )  # fmt: skip
 
@@ -413,10 +448,13 @@ def _yjxiong(case: _Case, said: str) -> str:
     if not group:
         if any(facts.count == 2 for facts in case.group):
             return case.because("yjxiong-a", "2 blobs: moving_average was false")
+        if case.group[0].blobs is None:
+            return case.because("yjxiong-c", "no weights: both kinds are trained alike")
         return case.ask(
-            "yjxiong-c", ["yjxiong-b", "yjxiong-c"],
+            "yjxiong-c",
+            ["yjxiong-b"],
             "the text does not say whether the file holds variances or 1/deviation; the blobs may",
-        ) if case.group[0].blobs is not None else case.because("yjxiong-c", "no weights: both kinds are trained alike")  # fmt: skip
+        )
     axes4 = all(facts.shapes_tell and facts.blobs and facts.blobs[0].ndim == 4 for facts in group)
     if axes4:
         return case.because("pspnet", "blobs of the shape (1, C, 1, 1)")
@@ -441,23 +479,30 @@ def _variance_or_inverse(
     limit = 1 / np.sqrt(eps) if eps > 0 else np.inf
     largest = max((a.max(initial=0) for a in flat), default=0.0)
     if largest > limit * (1 + 1e-4):
-        return case.because(variance, f"{largest:.4g} in the last blob, above {limit:.4g} = 1/sqrt(eps), so no 1/deviation")
+        return case.because(
+            variance, f"{largest:.4g} in the last blob, above {limit:.4g} = 1/sqrt(eps), so no 1/deviation"
+        )
     if any(np.any(a == 0) for a in flat):
         return case.because(variance, "zeros in the last blob, which 1/deviation cannot be")
     score, words = 0, []
     if np.all(flat[0] > 10):
         score += 2
-        words.append("the first layer's last blob is far above 1, as variances behind a convolution of pictures are")
+        words.append(
+            "the first layer's last blob is far above 1, as variances behind a convolution of pictures are"
+        )
     elif np.all(flat[0] < 0.5):
         score -= 2
-        words.append("the first layer's last blob is well below 1, as 1/deviation behind a convolution of pictures is")
+        words.append(
+            "the first layer's last blob is well below 1, as 1/deviation behind a convolution of pictures is"
+        )
     votes = [_rank_correlation(m * m, v) for m, v in zip(means, flat, strict=True) if v.size > 3]
     positive, negative = sum(r > 0 for r in votes), sum(r < 0 for r in votes)
     if positive != negative:
         score += 1 if positive > negative else -1
         words.append(
             f"in {max(positive, negative)} of {len(votes)} layers large means go with "
-            f"{'large' if positive > negative else 'small'} values, as with {'variances' if positive > negative else '1/deviation'}"
+            f"{'large' if positive > negative else 'small'} values, as with "
+            f"{'variances' if positive > negative else '1/deviation'}"
         )
     likely = variance if score >= 0 else inverse
     if abs(score) == 3:
@@ -474,5 +519,3 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     ranks = [np.argsort(np.argsort(v, kind="stable"), kind="stable").astype(np.float64) for v in (a, b)]
     centred = [r - r.mean() for r in ranks]
     return float(centred[0] @ centred[1] / (np.linalg.norm(centred[0]) * np.linalg.norm(centred[1])))
-
-

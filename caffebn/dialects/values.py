@@ -92,7 +92,8 @@ def meaning(facts: Facts, d: Dialect, live: bool = True) -> Meaning:
     m = Meaning(lost=list(d.lost))
     m.eps = float(fields.get(d.eps_field, d.eps)) if d.eps_field else d.eps
     m.eps = max(m.eps, d.eps_least)
-    cudnn = str(fields.get("engine")) in ("CUDNN", "2") or (d.id == "nvcaffe-0.15" and bool(facts.blobs) and facts.blobs[0].ndim == 4)  # type: ignore[index]
+    shaped_by_cudnn = facts.blobs is not None and len(facts.blobs) > 0 and facts.blobs[0].ndim == 4
+    cudnn = str(fields.get("engine")) in ("CUDNN", "2") or (d.id == "nvcaffe-0.15" and shaped_by_cudnn)
     if cudnn and d.id in ("yjxiong-c", "pspnet", "nvcaffe-0.15"):
         m.eps = max(m.eps, 1e-5)
     m.fraction = d.fraction
@@ -107,7 +108,10 @@ def meaning(facts: Facts, d: Dialect, live: bool = True) -> Meaning:
         m.lost = [what for what in m.lost if what != "stats_batch_size"]
     if "update_global_stats" in fields:
         m.lost.append("update_global_stats, which matters in training alone")
-    for which, names in (("scale", ("scale_filler", "slope_filler", "filler")), ("shift", ("shift_filler", "bias_filler"))):
+    for which, names in (
+        ("scale", ("scale_filler", "slope_filler", "filler")),
+        ("shift", ("shift_filler", "bias_filler")),
+    ):
         given_fillers = [fields[name] for name in names if isinstance(fields.get(name), dict)]
         if given_fillers:
             m.fillers[which] = given_fillers[0]
@@ -117,7 +121,9 @@ def meaning(facts: Facts, d: Dialect, live: bool = True) -> Meaning:
     order = d.order(facts.count)
     if order is None:
         wanted = " or ".join(str(len(o)) for o in d.orders)
-        raise NetError(f'layer "{facts.name}" ({facts.type}): dialect "{d.id}" has {wanted} blobs, the file {facts.count}')
+        raise NetError(
+            f'layer "{facts.name}" ({facts.type}): dialect "{d.id}" has {wanted} blobs, the file {facts.count}'
+        )
     m.scales, m.shifts = "s" in order or "t" in order, "t" in order
     _read_blobs(m, facts, d, order, fields, live)
     return m
@@ -145,7 +151,10 @@ def _affine_of_text(m: Meaning, fields: dict[str, Any], d: Dialect) -> None:
     if d.id == "nvcaffe-0.16":
         m.scales = m.shifts = bool(fields.get("scale_bias") or m.fillers)
     elif d.id == "intel":
-        m.scales = fields.get("use_weight_bias", True) is not False and str(fields.get("engine")) not in ("CAFFE", "1")
+        m.scales = fields.get("use_weight_bias", True) is not False and str(fields.get("engine")) not in (
+            "CAFFE",
+            "1",
+        )
         m.shifts = m.scales and fields.get("bias_term", True) is not False
     else:
         m.scales = m.shifts = False
@@ -153,7 +162,9 @@ def _affine_of_text(m: Meaning, fields: dict[str, Any], d: Dialect) -> None:
 
 def _read_blobs(m: Meaning, facts: Facts, d: Dialect, order: str, fields: dict[str, Any], live: bool) -> None:
     assert facts.blobs is not None
-    by_letter = {letter: np.asarray(blob).reshape(-1) for letter, blob in zip(order, facts.blobs, strict=True)}
+    by_letter = {
+        letter: np.asarray(blob).reshape(-1) for letter, blob in zip(order, facts.blobs, strict=True)
+    }
     channels = by_letter[order.strip("-f")[0]].size
     for letter, blob in by_letter.items():
         expected = 1 if letter == "f" else channels
@@ -256,11 +267,17 @@ def blobs_of(m: Meaning, d: Dialect, name: str) -> list[np.ndarray]:
 
 def _order_for(m: Meaning, d: Dialect, name: str) -> str:
     for order in sorted(d.orders, key=len):
-        if ("s" in order or not m.scales) and ("t" in order or not m.shifts) and ("M" in order or m.use_global_stats is False):
+        if (
+            ("s" in order or not m.scales)
+            and ("t" in order or not m.shifts)
+            and ("M" in order or m.use_global_stats is False)
+        ):
             return order
     if d.statistics in ("batch", "affine"):
         return d.orders[0]
-    raise NetError(f'layer "{name}": dialect "{d.id}" has no room for a scale: keep the Scale layer behind it')
+    raise NetError(
+        f'layer "{name}": dialect "{d.id}" has no room for a scale: keep the Scale layer behind it'
+    )
 
 
 def _written_eps(m: Meaning, d: Dialect) -> float:
@@ -286,7 +303,9 @@ def fields_of(m: Meaning, d: Dialect, name: str) -> dict[str, Any]:
         m.lost.append("moving_average_fraction")
     if d.id == "segnet-inference":
         if m.use_global_stats is False:
-            raise NetError(f'layer "{name}": it uses the statistics of the batch, of which "{d.id}" has none: use segnet-learn')
+            raise NetError(
+                f'layer "{name}": it uses the statistics of the batch, of which "{d.id}" has none: use segnet-learn'
+            )
         m.lost.append("the statistics themselves: they are in scale and shift")
         return {"bn_mode": "INFERENCE"}
     if d.id == "segnet-learn":

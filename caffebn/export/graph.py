@@ -209,10 +209,7 @@ def _sizes(net: Net, fixed: bool) -> tuple[dict[str, tuple[int, ...]], dict[str,
             net.blobs[name].reshape(*before[name])
         net.reshape()
     return before, {
-        name: tuple(
-            a if a == b else DYNAMIC
-            for a, b in zip(before[name], after[name], strict=True)
-        )
+        name: tuple(a if a == b else DYNAMIC for a, b in zip(before[name], after[name], strict=True))
         for name in before
     }
 
@@ -276,7 +273,10 @@ def fold(graph: Graph) -> list[str]:
         maker = makers.get(id(node.bottoms[0]))
         if maker is None or maker.type not in _CHANNEL_AXIS or len(maker.tops) != 1:
             continue
-        if getattr(maker.layer, _CHANNEL_AXIS[maker.type]) != 1 or graph.only_reader(maker.tops[0]) is not node:
+        if (
+            getattr(maker.layer, _CHANNEL_AXIS[maker.type]) != 1
+            or graph.only_reader(maker.tops[0]) is not node
+        ):
             continue
         _absorb(maker, *affine(node))
         names = [node.name, *([node.scale.name] if node.scale is not None else [])]
@@ -293,7 +293,9 @@ def _absorb(maker: Node, slope: np.ndarray, shift: np.ndarray) -> None:
     bias = np.asarray(maker.params[1], np.float64) if len(maker.params) > 1 else np.zeros_like(shift)
     if maker.type == "InnerProduct" and maker.layer.param.transpose:
         weights = weights * slope
-    elif maker.type == "Deconvolution":  # (C, num_output / group, ...): outputs lie along axis 1, part by part
+    elif (
+        maker.type == "Deconvolution"
+    ):  # (C, num_output / group, ...): outputs lie along axis 1, part by part
         groups = maker.layer.param.group
         parts = weights.reshape(groups, -1, *weights.shape[1:])
         factor = slope.reshape(groups, 1, -1, *[1] * (weights.ndim - 2))
@@ -301,4 +303,3 @@ def _absorb(maker: Node, slope: np.ndarray, shift: np.ndarray) -> None:
     else:
         weights = weights * slope.reshape(-1, *[1] * (weights.ndim - 1))
     maker.params = [weights, bias * slope + shift]
-

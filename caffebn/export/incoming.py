@@ -129,10 +129,10 @@ def import_weights(
     """Put weights of another framework into a net.
 
     A module goes to the layer that `mapping` names, else to the layer of its name (``layer1.0.conv1`` is also
-    ``layer1_0_conv1`` and ``layer1/0/conv1``), else, with `by_order`, the modules that are left go to the layers that are
-    left, kind by kind in the order of both; every shape has to fit.  A BatchNorm gets running_mean and running_var as sums
-    with the factor 1 / (1 - moving_average_fraction), with which training goes on, and the Scale behind it weight and bias.
-    Nothing is changed unless everything fits.
+    ``layer1_0_conv1`` and ``layer1/0/conv1``), else, with `by_order`, the modules that are left go to the layers
+    that are left, kind by kind in the order of both; every shape has to fit.  A BatchNorm gets running_mean and
+    running_var as sums with the factor 1 / (1 - moving_average_fraction), with which training goes on, and the
+    Scale behind it weight and bias.  Nothing is changed unless everything fits.
 
     Parameters
     ----------
@@ -163,14 +163,18 @@ def import_weights(
     modules = _modules(arrays)
     slots = _slots(net)
     pairs = _by_mapping(slots, modules, mapping or {})
-    pairs |= _by_name({s: slots[s] for s in slots if s not in pairs}, {m: modules[m] for m in modules if m not in pairs.values()})
+    pairs |= _by_name(
+        {s: slots[s] for s in slots if s not in pairs},
+        {m: modules[m] for m in modules if m not in pairs.values()},
+    )
     left_slots = {s: slots[s] for s in slots if s not in pairs}
     left_modules = {m: modules[m] for m in modules if m not in pairs.values()}
     if by_order:
         pairs |= _by_order(left_slots, left_modules, report.source)
     if not pairs:
         raise WeightsError(
-            f"{report.source}: no module has the name of a layer (modules: {_some(modules)}; layers: {_some(slots)}): give "
+            f"{report.source}: no module has the name of a layer (modules: {_some(modules)}; layers: "
+            f"{_some(slots)}): give "
             "a mapping, or match by order (--by-order)"
         )
     copies: list[tuple[np.ndarray, np.ndarray]] = []
@@ -211,16 +215,21 @@ def _scale_behind(net: Net, i: int) -> Layer | None:
     top = net.top_names[net.layers[i].name][0]
     for layer in net.layers[i + 1 :]:
         if top in net.bottom_names[layer.name]:
-            fits = layer.type == "Scale" and layer.blobs and layer.blobs[0].shape == net.layers[i].blobs[0].shape
+            fits = (
+                layer.type == "Scale" and layer.blobs and layer.blobs[0].shape == net.layers[i].blobs[0].shape
+            )
             return layer if fits and len(net.bottom_names[layer.name]) == 1 else None
     return None
 
 
-def _by_mapping(slots: Mapping[str, _Slot], modules: Mapping[str, Any], mapping: Mapping[str, str]) -> dict[str, str]:
+def _by_mapping(
+    slots: Mapping[str, _Slot], modules: Mapping[str, Any], mapping: Mapping[str, str]
+) -> dict[str, str]:
     for layer, module in mapping.items():
         if layer not in slots:
             raise ArgumentError(
-                f'mapping: no layer "{layer}" takes weights (a Scale behind a BatchNorm goes with it); layers: {_some(slots)}'
+                f'mapping: no layer "{layer}" takes weights (a Scale behind a BatchNorm goes with it); layers: '
+                f"{_some(slots)}"
             )
         if module not in modules:
             raise ArgumentError(f'mapping: there is no module "{module}"; modules: {_some(modules)}')
@@ -244,32 +253,41 @@ def _kind(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return "bias" if "bias" in shapes else "others"
 
 
-def _by_order(slots: Mapping[str, _Slot], modules: Mapping[str, dict[str, np.ndarray]], source: str) -> dict[str, str]:
+def _by_order(
+    slots: Mapping[str, _Slot], modules: Mapping[str, dict[str, np.ndarray]], source: str
+) -> dict[str, str]:
     here: dict[str, list[str]] = {}
     there: dict[str, list[str]] = {}
     for name, slot in slots.items():
         here.setdefault(_kind(slot.shapes), []).append(name)
     for name, arrays in modules.items():
         there.setdefault(_kind({k: np.shape(a) for k, a in arrays.items()}), []).append(name)
-    pairs = {}
+    pairs: dict[str, str] = {}
     for kind, names in here.items():
         others = there.get(kind, [])
         if len(names) != len(others):
             raise WeightsError(
-                f"{source}: cannot match by order: the net has {len(names)} layers with {kind} ({_some(names)}), the file "
+                f"{source}: cannot match by order: the net has {len(names)} layers with {kind} ({_some(names)}), "
+                f"the file "
                 f"{len(others)} ({_some(others)}): give a mapping"
             )
         pairs.update(zip(names, others, strict=True))
     return pairs
 
 
-def _fit(slot: _Slot, module: str, arrays: Mapping[str, np.ndarray], report: Imported) -> list[tuple[np.ndarray, np.ndarray]]:
+def _fit(
+    slot: _Slot, module: str, arrays: Mapping[str, np.ndarray], report: Imported
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Check one module against its layer; return what to copy where."""
     layer = slot.layer
     shapes = slot.shapes
     missing = set(shapes) - set(arrays) - slot.optional
     extra = set(arrays) - set(shapes) - _NORM
-    surplus = {k for k in set(arrays) & {"bias", "weight"} if k not in shapes and np.any(arrays[k] != (k == "weight"))}
+    surplus = {
+        k
+        for k in set(arrays) & {"bias", "weight"}
+        if k not in shapes and np.any(arrays[k] != (k == "weight"))
+    }
     if missing or extra or surplus:
         raise WeightsError(
             f'layer "{layer.name}" ({layer.type}): expected {", ".join(sorted(shapes)) or "nothing"}, '
@@ -282,7 +300,13 @@ def _fit(slot: _Slot, module: str, arrays: Mapping[str, np.ndarray], report: Imp
                 f'layer "{layer.name}" ({layer.type}): {kind}: expected {times(shape, "one value")}, '
                 f'"{module}" has {times(arrays[kind].shape, "one value")}{_hint(shape, arrays[kind].shape)}'
             )
-    report.rows.append((layer.name, module, ", ".join(f"{k} {times(arrays[k].shape, 'one value')}" for k in shapes if k in arrays)))
+    report.rows.append(
+        (
+            layer.name,
+            module,
+            ", ".join(f"{k} {times(arrays[k].shape, 'one value')}" for k in shapes if k in arrays),
+        )
+    )
     if layer.type == "BatchNorm":
         return _norm(slot, arrays, report)
     copies = []
@@ -294,7 +318,9 @@ def _fit(slot: _Slot, module: str, arrays: Mapping[str, np.ndarray], report: Imp
     return copies
 
 
-def _norm(slot: _Slot, arrays: Mapping[str, np.ndarray], report: Imported) -> list[tuple[np.ndarray, np.ndarray]]:
+def _norm(
+    slot: _Slot, arrays: Mapping[str, np.ndarray], report: Imported
+) -> list[tuple[np.ndarray, np.ndarray]]:
     layer = slot.layer
     kept = {k: v for k, v in arrays.items() if k in _NORM - {"num_batches_tracked"}}
     p = from_framework("pytorch", kept, momentum=1 - layer.param.moving_average_fraction)
@@ -315,7 +341,9 @@ def _same(expected: tuple[int, ...], found: tuple[int, ...], layer: Layer) -> bo
     if expected == found or (expected == () and found == (1,)):
         return True
     # a Scale's shape may be spelt with the ones that broadcasting needs
-    return layer.type in ("Scale", "Bias", "PReLU") and tuple(n for n in found if n != 1) == tuple(n for n in expected if n != 1)
+    return layer.type in ("Scale", "Bias", "PReLU") and tuple(n for n in found if n != 1) == tuple(
+        n for n in expected if n != 1
+    )
 
 
 def _hint(expected: tuple[int, ...], found: tuple[int, ...]) -> str:

@@ -142,7 +142,9 @@ def _runtime(model: Any, blobs: Sequence[str]) -> Run:
         ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return dict(zip(blobs, session.run(None, dict(inputs)), strict=True))
@@ -180,7 +182,9 @@ class _Model:
         self.operators: set[str] = set()
         self.layer = ""
 
-    def op(self, kind: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attributes: Any) -> str:
+    def op(
+        self, kind: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attributes: Any
+    ) -> str:
         """Add an operator; return the name of its first output."""
         made = list(outputs) if outputs else [_unused(f"{self.layer}/{kind}", self.names)]
         name = _unused(self.layer if outputs else f"{self.layer}/{kind}", self.operators)
@@ -191,7 +195,11 @@ class _Model:
         """Add a constant, unless the same one is there already; return its name."""
         array = np.ascontiguousarray(np.asarray(values, dtype)).reshape(np.shape(values))
         old = self.constants.get(name)
-        if old is not None and old.shape == array.shape and np.array_equal(old, array, equal_nan=array.dtype.kind == "f"):
+        if (
+            old is not None
+            and old.shape == array.shape
+            and np.array_equal(old, array, equal_nan=array.dtype.kind == "f")
+        ):
             return name
         # parameters shared by name lie in the same place
         place = (array.__array_interface__["data"][0], array.shape)
@@ -223,12 +231,18 @@ class _Model:
         made = helper.make_graph(self.nodes, graph.net.name or "net", inputs, outputs, initializers)
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(
-            made, opset_imports=opsets, producer_name="caffebn", ir_version=helper.find_min_ir_version_for(opsets)
+            made,
+            opset_imports=opsets,
+            producer_name="caffebn",
+            ir_version=helper.find_min_ir_version_for(opsets),
         )
         return self.package.shape_inference.infer_shapes(model)
 
     def _info(self, name: str, sizes: Sequence[int], kind: int = 1) -> Any:
-        shape = ["batch" if size == DYNAMIC and i == 0 else None if size == DYNAMIC else size for i, size in enumerate(sizes)]
+        shape = [
+            "batch" if size == DYNAMIC and i == 0 else None if size == DYNAMIC else size
+            for i, size in enumerate(sizes)
+        ]
         return self.package.helper.make_tensor_value_info(name, kind, shape)
 
     def _input(self, value: Value) -> Any:
@@ -238,7 +252,7 @@ class _Model:
         # the pictures have the name of the input; what the net reads gets another
         self.layer = "preprocess"
         x = name = value.name
-        steps = []
+        steps: list[tuple[str, list[str], dict[str, Any]]] = []
         if p.dtype == "uint8":
             steps.append(("Cast", [], {"to": 1}))
         if p.layout == "nhwc":
@@ -254,7 +268,7 @@ class _Model:
         if p.input_scale != 1:
             steps.append(("Mul", [self.constant("preprocess/input_scale", np.float32(p.input_scale))], {}))
         for kind, more, attributes in steps:
-            x = self.op(kind, [x, *more], **attributes)
+            x = self.op(kind, [x, *more], None, **attributes)
         value.name = x
         sizes = [value.sizes[0], *p.shape(value.sizes)[1:]]
         return self._info(name, sizes, 2 if p.dtype == "uint8" else 1)

@@ -26,7 +26,9 @@ class Builder(Protocol):
 
     opset: int
 
-    def op(self, kind: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attributes: Any) -> str:
+    def op(
+        self, kind: str, inputs: Sequence[str], outputs: Sequence[str] | None = None, **attributes: Any
+    ) -> str:
         """Add an operator; return the name of its first output."""
 
     def constant(self, name: str, values: Any, dtype: type = np.float32) -> str:
@@ -56,7 +58,9 @@ def refusal(node: Node) -> NetError:
         why = _NO_PLACE
     if why is None and not node.bottoms:
         why = "reads data: export the deploy net, whose inputs are Input layers"
-    return node.layer.error(why or "there is no export of this type: end the net before it (--output), or replace it")
+    return node.layer.error(
+        why or "there is no export of this type: end the net before it (--output), or replace it"
+    )
 
 
 def _converts(*types: str) -> Callable[[Converter], Converter]:
@@ -80,7 +84,9 @@ def _out(node: Node, i: int = 0) -> list[str]:
     return [node.tops[i].name]
 
 
-def _reshape(b: Builder, x: str, sizes: Sequence[int], node: Node, outputs: Sequence[str] | None = None) -> str:
+def _reshape(
+    b: Builder, x: str, sizes: Sequence[int], node: Node, outputs: Sequence[str] | None = None
+) -> str:
     """Reshape; one size may be `DYNAMIC`, as ONNX's -1."""
     if list(sizes).count(DYNAMIC) > 1:
         raise node.layer.error(
@@ -105,13 +111,22 @@ def _spread(values: np.ndarray, axis: int, n_axes: int) -> np.ndarray:
     return values.reshape(values.shape + (1,) * (n_axes - axis - values.ndim))
 
 
-def _reduce(b: Builder, kind: str, x: str, axes: Sequence[int], node: Node, keep: bool, out: list[str] | None = None) -> str:
+def _reduce(
+    b: Builder, kind: str, x: str, axes: Sequence[int], node: Node, keep: bool, out: list[str] | None = None
+) -> str:
     if kind == "ReduceSum" or b.opset >= 18:
         return b.op(kind, [x, b.constant(f"{node.name}/axes", list(axes), np.int64)], out, keepdims=int(keep))
     return b.op(kind, [x], out, axes=list(axes), keepdims=int(keep))
 
 
-def _slice(b: Builder, x: str, bounds: Sequence[tuple[int, int, int]], node: Node, out: list[str] | None = None, step: int = 1) -> str:
+def _slice(
+    b: Builder,
+    x: str,
+    bounds: Sequence[tuple[int, int, int]],
+    node: Node,
+    out: list[str] | None = None,
+    step: int = 1,
+) -> str:
     """Cut ``[begin, end)`` out of axes: `bounds` are (axis, begin, end)."""
     axes, begins, ends = (list(part) for part in zip(*bounds, strict=True))
     inputs = [
@@ -372,7 +387,13 @@ def _mvn(b: Builder, node: Node) -> None:
 # -- pooling
 
 
-def _end_pads(sizes: Sequence[int], pooled: Sequence[int], kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> list[int]:
+def _end_pads(
+    sizes: Sequence[int],
+    pooled: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+) -> list[int]:
     """How far the last window reaches beyond the image, so that rounding down gives Caffe's number of windows."""
     return [
         max(0, (out - 1) * s + k - size - p)
@@ -380,7 +401,16 @@ def _end_pads(sizes: Sequence[int], pooled: Sequence[int], kernel: Sequence[int]
     ]
 
 
-def _pool(b: Builder, node: Node, kind: str, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], pooled: Sequence[int], outputs: Sequence[str] | None) -> str:
+def _pool(
+    b: Builder,
+    node: Node,
+    kind: str,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    pooled: Sequence[int],
+    outputs: Sequence[str] | None,
+) -> str:
     """Pool with Caffe's windows and divisors; the padding is written out, so that nothing is left to rounding."""
     sizes = node.bottoms[0].shape[2:]
     ends = _end_pads(sizes, pooled, kernel, stride, pad)
@@ -537,7 +567,9 @@ def _reduction(b: Builder, node: Node) -> None:
     if not shape:
         raise node.layer.error("reduces a blob without axes, which the export does not know: leave it out")
     axes = list(range(p.axis % len(shape), len(shape)))
-    kind = {"SUM": "ReduceSum", "MEAN": "ReduceMean", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare"}[p.operation]
+    kind = {"SUM": "ReduceSum", "MEAN": "ReduceMean", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare"}[
+        p.operation
+    ]
     y = _reduce(b, kind, _in(node), axes, node, keep=False, out=_out(node) if p.coeff == 1 else None)
     if p.coeff != 1:
         b.op("Mul", [y, _scalar(b, node, "coeff", p.coeff)], _out(node))

@@ -29,7 +29,8 @@ BATCH_NORM = ("text", "train", "frozen")
 
 # names that a module has already, or that the source uses
 _TAKEN = frozenset(
-    "F T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
+    "F T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double "
+    "dump_patches eval "
     "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules "
     "mtia named_buffers named_children named_modules named_parameters nn parameters register_buffer register_module "
     "register_parameter requires_grad_ self set_extra_state set_submodule share_memory state_dict to to_empty torch "
@@ -261,7 +262,8 @@ class _Source:
         notes = list(self.notes)
         if self.frozen and self.batch_norm == "text":
             notes.append(
-                f"{self.frozen} BatchNorm use their stored statistics in training, too, as use_global_stats: true in the "
+                f"{self.frozen} BatchNorm use their stored statistics in training, too, as use_global_stats: true "
+                f"in the "
                 'text says; exported with batch_norm "train" they take those of the batch'
             )
         averaging = sorted({(b, f) for b, f in self.batch_norms if b < 1})
@@ -287,8 +289,14 @@ class _Source:
             "",
             *self._how_to_load(stored),
             "",
-            *(f"{name}: {self._shape(value)}" for name, value in zip(self._inputs, self.graph.inputs, strict=True)),
-            *(f"returns {name}: {self._shape(v)}" for name, v in zip(self._outputs, self.graph.outputs.values(), strict=True)),
+            *(
+                f"{name}: {self._shape(value)}"
+                for name, value in zip(self._inputs, self.graph.inputs, strict=True)
+            ),
+            *(
+                f"returns {name}: {self._shape(v)}"
+                for name, v in zip(self._outputs, self.graph.outputs.values(), strict=True)
+            ),
         ]
         notes = self.all_notes()
         if notes:
@@ -296,7 +304,13 @@ class _Source:
         lines += ['"""', "", "import torch", "import torch.nn.functional as F", "from torch import nn"]
         for helper in self.helpers:
             lines += ["", *HELPERS[helper].rstrip().split("\n")]
-        lines += ["", "", f"class {self.class_name}(nn.Module):", "    def __init__(self):", "        super().__init__()"]
+        lines += [
+            "",
+            "",
+            f"class {self.class_name}(nn.Module):",
+            "    def __init__(self):",
+            "        super().__init__()",
+        ]
         lines += [f"        {line}" for line in [*self.declarations, *self.shared]]
         lines += ["", f"    def forward({', '.join(['self', *self._inputs])}):"]
         lines += [f"        {line}" for line in self.lines]
@@ -319,7 +333,9 @@ class _Source:
         return "(" + ", ".join("N" if n < 0 else str(n) for n in value.sizes) + ")"
 
     def _param_groups(self) -> list[str]:
-        rates = [f"            {name!r}: ({lr:g}, {decay:g})," for name, (lr, decay) in self.multipliers.items()]
+        rates = [
+            f"            {name!r}: ({lr:g}, {decay:g})," for name, (lr, decay) in self.multipliers.items()
+        ]
         return [
             "",
             "    def param_groups(self, lr, weight_decay=0.0):",

@@ -122,7 +122,9 @@ def _unless(value: Any, default: Any) -> Any:
 
 def _reshaped(node: Node, x: str, sizes: Sequence[int]) -> str:
     if list(sizes).count(DYNAMIC) > 1:
-        raise node.layer.error("more than one of its sizes follows the batch: export with a fixed batch (--fixed-batch)")
+        raise node.layer.error(
+            "more than one of its sizes follows the batch: export with a fixed batch (--fixed-batch)"
+        )
     return f"{x}.reshape({', '.join(map(str, sizes)) or '()'})"
 
 
@@ -391,7 +393,9 @@ def _lrn(w: Writer, node: Node) -> None:
     if node.layer.across:  # type: ignore[attr-defined]
         w.line(node, f"F.local_response_norm({x}, {n}, alpha={alpha}, beta={beta}, k={_number(p.k)})")
     else:
-        w.line(node, f"{x} * (1 + {alpha} * F.avg_pool2d({x} * {x}, {n}, stride=1, padding={n // 2})) ** -{beta}")
+        w.line(
+            node, f"{x} * (1 + {alpha} * F.avg_pool2d({x} * {x}, {n}, stride=1, padding={n // 2})) ** -{beta}"
+        )
 
 
 @_converts("MVN")
@@ -411,7 +415,17 @@ def _mvn(w: Writer, node: Node) -> None:
 # -- pooling
 
 
-def _pool(node: Node, x: str, kind: str, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], pooled: Sequence[int], floor: bool, indices: bool = False) -> str:
+def _pool(
+    node: Node,
+    x: str,
+    kind: str,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pad: Sequence[int],
+    pooled: Sequence[int],
+    floor: bool,
+    indices: bool = False,
+) -> str:
     """A call that pools as Caffe does.
 
     PyTorch's ceil_mode drops a last window that begins in the padding and counts padding in averages, as
@@ -427,7 +441,9 @@ def _pool(node: Node, x: str, kind: str, kernel: Sequence[int], stride: Sequence
     padding: Any = _unless(_same(pad), 0)
     if any(2 * p > k for p, k in zip(pad, kernel, strict=True)):
         if indices:
-            raise node.layer.error("places of maxima with a padding above half the kernel have no counterpart in PyTorch")
+            raise node.layer.error(
+                "places of maxima with a padding above half the kernel have no counterpart in PyTorch"
+            )
         value = ", value=float('-inf')" if kind == "MAX" else ""
         x = f"F.pad({x}, {(pad[1], pad[1], pad[0], pad[0])}{value})"
         cut, padding = f"[..., :{pooled[0]}, :{pooled[1]}]", None
@@ -458,7 +474,9 @@ def _spp(w: Writer, node: Node) -> None:
     parts = []
     for level in layer.levels:
         pooled = pooled_sizes(sizes, level.kernel, level.kernel, level.pad)
-        parts.append(_pool(node, x, layer.param.pool, level.kernel, level.kernel, level.pad, pooled, floor=False))
+        parts.append(
+            _pool(node, x, layer.param.pool, level.kernel, level.kernel, level.pad, pooled, floor=False)
+        )
     if len(parts) == 1:
         w.line(node, parts[0])
     else:
@@ -471,7 +489,12 @@ def _im2col(w: Writer, node: Node) -> None:
     kernel, stride, pad, dilation = layer.sizes
     if len(kernel) != 2 or layer.channel_axis != 1:
         raise layer.error("PyTorch's unfold takes 2 spatial axes behind the channels")
-    arguments = _args(kernel, dilation=_unless(dilation, (1, 1)), padding=_unless(pad, (0, 0)), stride=_unless(stride, (1, 1)))
+    arguments = _args(
+        kernel,
+        dilation=_unless(dilation, (1, 1)),
+        padding=_unless(pad, (0, 0)),
+        stride=_unless(stride, (1, 1)),
+    )
     w.line(node, _reshaped(node, f"F.unfold({w.var(node.bottoms[0])}, {arguments})", node.tops[0].sizes))
 
 
@@ -575,4 +598,3 @@ def _arg_max(w: Writer, node: Node) -> None:
     found = f"{call}(torch.flatten({x}, 1), 1, {p.top_k})"
     found = f"torch.cat({found}[::-1], dim=1)" if p.out_max_val else f"{found}[1]"
     w.line(node, _reshaped(node, found, top.sizes))
-

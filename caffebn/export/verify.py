@@ -91,7 +91,11 @@ class Verification:
 
 
 def random_inputs(
-    graph: Graph, batch: int | None, rng: np.random.Generator, scale: float = 1.0, preprocess: Preprocess | None = None
+    graph: Graph,
+    batch: int | None,
+    rng: np.random.Generator,
+    scale: float = 1.0,
+    preprocess: Preprocess | None = None,
 ) -> dict[str, np.ndarray]:
     """Draw inputs: normal numbers, pictures where there is preprocessing, rows where a table is looked up.
 
@@ -107,7 +111,9 @@ def random_inputs(
     """
     values = {}
     for value in graph.inputs:
-        shape = tuple(batch if n == DYNAMIC and batch else m for n, m in zip(value.sizes, value.shape, strict=True))
+        shape = tuple(
+            batch if n == DYNAMIC and batch else m for n, m in zip(value.sizes, value.shape, strict=True)
+        )
         limit = _index_limit(graph, value)
         if preprocess is not None and preprocess.input == value.blob:
             pictures = rng.integers(0, 256, preprocess.shape(shape))
@@ -188,7 +194,10 @@ def verify(
 
 
 def run_net(
-    net: Net, outputs: Sequence[str] | Mapping[str, object], inputs: Mapping[str, np.ndarray], preprocess: Preprocess | None
+    net: Net,
+    outputs: Sequence[str] | Mapping[str, object],
+    inputs: Mapping[str, np.ndarray],
+    preprocess: Preprocess | None,
 ) -> dict[str, np.ndarray]:
     """Run the net on such inputs; return copies of the outputs."""
     for name, value in inputs.items():
@@ -202,7 +211,9 @@ def run_net(
 
 def _compare(name: str, batch: int, found: np.ndarray, expected: np.ndarray) -> Difference:
     if found.shape != expected.shape:
-        raise VerifyError(f'output "{name}": the net gives the shape {expected.shape}, the export {found.shape}')
+        raise VerifyError(
+            f'output "{name}": the net gives the shape {expected.shape}, the export {found.shape}'
+        )
     if not expected.size:
         return Difference(name, batch, 0.0, 0.0)
     found, expected = found.astype(np.float64), expected.astype(np.float64)

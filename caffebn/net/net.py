@@ -189,7 +189,7 @@ class Net:
         upgrade.net(definition, source)
         self._dialect, self._foreign = dialect, definition.copy()
         arrays, converted = self._read(weights, [source])
-        if converted is not None:
+        if converted is not None and converted.net is not None:
             definition = converted.net
             _tell(source, converted)
         state = definition.mutable("state")
@@ -232,8 +232,12 @@ class Net:
             return arrays, None
         if stored is None and path is not None:
             stored = as_stored(arrays, {layer.name: layer.type for layer in self._foreign.layer})
-        converted = dialects.to_plain(self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])])
-        return (stored_arrays(converted.weights, str(path)) if converted.weights is not None else {}), converted
+        converted = dialects.to_plain(
+            self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])]
+        )
+        return (
+            stored_arrays(converted.weights, str(path)) if converted.weights is not None else {}
+        ), converted
 
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
@@ -732,7 +736,8 @@ class Net:
         for layer in converted.net.layer if converted is not None and converted.net is not None else ():
             if layer.name not in self._made:
                 raise WeightsError(
-                    f"{path}: its layers of batch normalisation hold scale and shift, too, for which the net has no layer "
+                    f"{path}: its layers of batch normalisation hold scale and shift, too, for which the net has "
+                    f"no layer "
                     f'("{layer.name}"): give the weights when the net is made, Net(model, weights, phase)'
                 )
         return self._take(path, weights, strict)

@@ -21,8 +21,10 @@ __all__ = ["FORKS", "is_known", "reinterpret", "rewrite", "suspects"]
 #: Fields that change nothing in what a net computes: the choice of an implementation, memory, seeds.
 _HARMLESS = {
     "NetParameter": "auto_insert_gathers autotune compile_net_state default_backward_math default_backward_type "
-    "default_conv_algos_override default_cudnn_math_override default_forward_math default_forward_type eltwise_mem_sharing "
-    "engine global_grad_scale global_grad_scale_adaptive mem_param multinode reduce_buckets reduced_memory_inference richness",
+    "default_conv_algos_override default_cudnn_math_override default_forward_math default_forward_type "
+    "eltwise_mem_sharing "
+    "engine global_grad_scale global_grad_scale_adaptive mem_param multinode reduce_buckets "
+    "reduced_memory_inference richness",
     "LayerParameter": "autotune backward_math backward_type bottom_data_type bottom_shared_index compute_data_type "
     "cudnn_math_override device forward_math forward_type top_data_type top_shared_index",
     "BatchNormParameter": "engine icnet",
@@ -45,10 +47,15 @@ _UNDERSTOOD = {
     "InnerProductParameter": "negative_slope relu",
     "ReLUParameter": "relu6",
     "LayerParameter": "bn_param eltwise_affine_param relu6_param relux_param",
-    "BatchNormParameter": "add_eps_before_sqrt bias_filler bias_term disable_mean disable_variance filler fused_relu relu "
-    "scale_bias scale_filler stats_batch_size update_global_stats use_weight_bias",
+    "BatchNormParameter": "add_eps_before_sqrt bias_filler bias_term disable_mean disable_variance filler fused_relu "
+    "relu scale_bias scale_filler stats_batch_size update_global_stats use_weight_bias",
 }
-_KNOWN = {(message, field) for table in (_HARMLESS, _UNDERSTOOD) for message, names in table.items() for field in names.split()}
+_KNOWN = {
+    (message, field)
+    for table in (_HARMLESS, _UNDERSTOOD)
+    for message, names in table.items()
+    for field in names.split()
+}
 
 
 def is_known(message: str, field: str) -> bool:
@@ -84,7 +91,9 @@ def rewrite(net: Message) -> Iterator[str]:
     if changed:
         net.layer = layers
     for what, names in changed.items():
-        shown = ", ".join(f'"{name}"' for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        shown = ", ".join(f'"{name}"' for name in names[:5]) + (
+            f" and {len(names) - 5} more" if len(names) > 5 else ""
+        )
         yield f"{what}: {shown}"
 
 
@@ -92,7 +101,9 @@ def _take(message: Message, *names: str) -> dict[str, Any]:
     """Remove unknown fields of a text and return their values."""
     found = {u.name: u.value for u in message.unknown if isinstance(u, UnknownText) and u.name in names}
     if found:
-        message.unknown[:] = [u for u in message.unknown if not (isinstance(u, UnknownText) and u.name in names)]
+        message.unknown[:] = [
+            u for u in message.unknown if not (isinstance(u, UnknownText) and u.name in names)
+        ]
     return found
 
 
@@ -141,7 +152,9 @@ def _relu6(layer: Message) -> list[Message] | None:
     if layer.type in ("ReLU6", "ReLUX"):
         given = _take(layer, "relu6_param", "relux_param").get("relux_param")
         largest = _take(given, "maximal_value").get("maximal_value", 6) if isinstance(given, Message) else 6
-    elif layer.type == "ReLU" and _true(_take(layer.relu_param, "relu6").get("relu6") if layer.relu_param.unknown else None):
+    elif layer.type == "ReLU" and _true(
+        _take(layer.relu_param, "relu6").get("relu6") if layer.relu_param.unknown else None
+    ):
         largest = 6
     else:
         return None
@@ -185,7 +198,10 @@ class _Meaning:
     kind: str
 
 
-_HOLE = tuple(_Meaning("ConvolutionParameter", n, name, "int") for n, name in ((17, "hole"), (18, "hole_h"), (19, "hole_w")))
+_HOLE = tuple(
+    _Meaning("ConvolutionParameter", n, name, "int")
+    for n, name in ((17, "hole"), (18, "hole_h"), (19, "hole_w"))
+)
 FORKS: dict[str, tuple[_Meaning, ...]] = {
     "bvlc": (),
     "py-rfcn": (_Meaning("PoolingParameter", 13, "ceil_mode", "bool"),),
@@ -193,7 +209,8 @@ FORKS: dict[str, tuple[_Meaning, ...]] = {
     "deeplab-v1": _HOLE[:1],
     "caffe-ccnn": _HOLE,
     "yjxiong": tuple(
-        _Meaning("ConvolutionParameter", n, name, "int") for n, name in ((16, "hole"), (17, "dilation_h"), (18, "dilation_w"))
+        _Meaning("ConvolutionParameter", n, name, "int")
+        for n, name in ((16, "hole"), (17, "dilation_h"), (18, "dilation_w"))
     ),
     "intel": (
         _Meaning("ConvolutionParameter", 19, "relu", "bool"),
@@ -201,7 +218,10 @@ FORKS: dict[str, tuple[_Meaning, ...]] = {
         _Meaning("InnerProductParameter", 8, "relu", "bool"),
         _Meaning("InnerProductParameter", 9, "negative_slope", "float"),
     ),
-    "synopsys": (_Meaning("PoolingParameter", 14, "ceil_mode", "bool"), _Meaning("ReLUParameter", 3, "relu6", "bool")),
+    "synopsys": (
+        _Meaning("PoolingParameter", 14, "ceil_mode", "bool"),
+        _Meaning("ReLUParameter", 3, "relu6", "bool"),
+    ),
 }
 """Forks whose numbers mean something else than BVLC's, and what."""
 
@@ -218,11 +238,15 @@ def suspects(net: Message) -> list[str]:
     found = []
     if pooled:
         found.append(
-            f'field 13 of {len(pooled)} Pooling layers ("{pooled[0]}" ...): round_mode to BVLC Caffe, ceil_mode (the opposite) '
+            f'field 13 of {len(pooled)} Pooling layers ("{pooled[0]}" ...): round_mode to BVLC Caffe, ceil_mode '
+            f"(the opposite) "
             "to py-RFCN and pull request 3057: a prototxt would tell, else --fork"
         )
     if forced:
-        found.append(f'field 16 or 17 of {len(forced)} Convolution layers ("{forced[0]}" ...) may be a dilation of a fork: --fork')
+        found.append(
+            f'field 16 or 17 of {len(forced)} Convolution layers ("{forced[0]}" ...) may be a dilation of a fork: '
+            f"--fork"
+        )
     return found
 
 
@@ -247,7 +271,9 @@ def reinterpret(net: Message, fork: str) -> list[str]:
         The fork is not known.
     """
     if fork not in FORKS:
-        raise ArgumentError(f'there is no fork "{fork}"{did_you_mean(fork, FORKS)} (known: {", ".join(FORKS)})')
+        raise ArgumentError(
+            f'there is no fork "{fork}"{did_you_mean(fork, FORKS)} (known: {", ".join(FORKS)})'
+        )
     for layer in net.layer:
         for field, value in list(layer.set_fields()):
             if isinstance(value, Message):
@@ -272,9 +298,13 @@ def _rename(message: Message, meanings: list[_Meaning]) -> None:
                 value = _number(u)
         if value is None:
             continue
-        message.unknown[:] = [u for u in message.unknown if not (isinstance(u, UnknownBinary) and u.number == meaning.number)]
+        message.unknown[:] = [
+            u for u in message.unknown if not (isinstance(u, UnknownBinary) and u.number == meaning.number)
+        ]
         message.unknown.append(
-            UnknownText(meaning.name, Identifier(str(bool(value)).lower()) if meaning.kind == "bool" else value)
+            UnknownText(
+                meaning.name, Identifier(str(bool(value)).lower()) if meaning.kind == "bool" else value
+            )
         )
 
 

@@ -15,7 +15,10 @@ from caffebn.errors import ArgumentError, CaffebnWarning, NetError, WeightsError
 from caffebn.proto import Message, UnknownBinary, binary, make_blob, text, upgrade, wire
 
 C = 6
-DATA = f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 4 dim: {C} dim: 5 dim: 3 }} }} }}\n'
+DATA = (
+    f'layer {{ name: "data" type: "Input" top: "data" '
+    f"input_param {{ shape {{ dim: 4 dim: {C} dim: 5 dim: 3 }} }} }}\n"
+)
 
 
 def layer_text(type: str, fields: str = "", more: str = "", top: str = "bn") -> str:
@@ -47,7 +50,10 @@ class Values:
 
     def blobs(self, order: str, axes: int = 1) -> list[np.ndarray]:
         shapes = {1: lambda n: (n,), 2: lambda n: (1, n), 4: lambda n: (1, n, 1, 1)}
-        return [self.blob(letter).astype(np.float32).reshape(shapes[axes](self.blob(letter).size)) for letter in order]
+        return [
+            self.blob(letter).astype(np.float32).reshape(shapes[axes](self.blob(letter).size))
+            for letter in order
+        ]
 
     def normalised(self, x: np.ndarray, eps: float) -> np.ndarray:
         return (x - spread(self.mean)) / np.sqrt(spread(self.var) + eps)
@@ -64,7 +70,14 @@ def spread(a: np.ndarray) -> np.ndarray:
     return np.asarray(a, np.float64).reshape(1, -1, 1, 1)
 
 
-def stored(type: str, blobs: list[np.ndarray], number: int | None = None, fields: bytes = b"", name: str = "bn", tops=()) -> Message:
+def stored(
+    type: str,
+    blobs: list[np.ndarray],
+    number: int | None = None,
+    fields: bytes = b"",
+    name: str = "bn",
+    tops=(),
+) -> Message:
     """A weights file with that one layer."""
     net = Message("NetParameter")
     layer = net.add("layer", name=name, type=type, bottom=["data"], top=["bn", *tops])
@@ -85,7 +98,15 @@ def x() -> np.ndarray:
     return np.random.default_rng(9).standard_normal((4, C, 5, 3)) * 2 + 0.5
 
 
-def run(definition: str, weights: Message, x: np.ndarray, tmp_path, phase: str = "TEST", output: str = "bn", **options) -> np.ndarray:
+def run(
+    definition: str,
+    weights: Message,
+    x: np.ndarray,
+    tmp_path,
+    phase: str = "TEST",
+    output: str = "bn",
+    **options,
+) -> np.ndarray:
     """As a user has it: two files, one net in float64."""
     path = tmp_path / "weights.caffemodel"
     binary.write(path, weights)
@@ -97,48 +118,149 @@ def run(definition: str, weights: Message, x: np.ndarray, tmp_path, phase: str =
 
 
 def case(id, type, order, axes, truth, fields="", dialect=None, more="", **changes):
-    return pytest.param(id, type, order, axes, truth, fields, dialect, more, changes, id=f"{id}-{order}-{fields.replace(' ', '')}")
+    return pytest.param(
+        id,
+        type,
+        order,
+        axes,
+        truth,
+        fields,
+        dialect,
+        more,
+        changes,
+        id=f"{id}-{order}-{fields.replace(' ', '')}",
+    )
 
+
+AFFINE = lambda v, x: v.affine(v.normalised(x, 1e-5))  # noqa: E731
 
 TEST_CASES = [
     case("bvlc", "BatchNorm", "ABf", 1, lambda v, x: v.normalised(x, 1e-5)),
     case("bvlc", "BatchNorm", "ABf", 1, lambda v, x: v.normalised(x, 0.001), "eps: 0.001"),
-    case("bvlc", "BatchNorm", "ABf", 1, lambda v, x: np.maximum(v.normalised(x, 1e-5), 0), "fused_relu: true"),
+    case(
+        "bvlc", "BatchNorm", "ABf", 1, lambda v, x: np.maximum(v.normalised(x, 1e-5), 0), "fused_relu: true"
+    ),
     case("bvlc-2015", "BatchNorm", "AQf", 1, lambda v, x: v.normalised(x, 1e-5), dialect="bvlc-2015"),
-    case("intel", "BatchNorm", "ABfst", 1, lambda v, x: v.affine(v.normalised(x, 1e-5))),
-    case("intel", "BatchNorm", "ABfst", 1, lambda v, x: np.maximum(v.affine(v.normalised(x, 1e-5)), 0), "relu: true"),
-    case("intel", "BatchNorm", "ABfs", 1, lambda v, x: v.normalised(x, 1e-5) * spread(v.scale), "bias_term: false"),
-    case("happynear-ms", "BatchNorm", "ABf", 1, lambda v, x: x / np.sqrt(spread(v.var) + 1e-5), "disable_mean: true"),
+    case("intel", "BatchNorm", "ABfst", 1, AFFINE),
+    case(
+        "intel",
+        "BatchNorm",
+        "ABfst",
+        1,
+        lambda v, x: np.maximum(v.affine(v.normalised(x, 1e-5)), 0),
+        "relu: true",
+    ),
+    case(
+        "intel",
+        "BatchNorm",
+        "ABfs",
+        1,
+        lambda v, x: v.normalised(x, 1e-5) * spread(v.scale),
+        "bias_term: false",
+    ),
+    case(
+        "happynear-ms",
+        "BatchNorm",
+        "ABf",
+        1,
+        lambda v, x: x / np.sqrt(spread(v.var) + 1e-5),
+        "disable_mean: true",
+    ),
     case("happynear-ms", "BatchNorm", "ABf", 1, lambda v, x: x - spread(v.mean), "disable_variance: true"),
-    case("synopsys", "BatchNorm", "ABf", 1, lambda v, x: (x - spread(v.mean)) / (np.sqrt(spread(v.var)) + 0.1), "eps: 0.1 add_eps_before_sqrt: false"),
-    case("nvcaffe-0.14", "BatchNorm", "st-MV", 4, lambda v, x: v.affine(v.normalised(x, 1e-4)), dialect="nvcaffe-0.14"),
-    case("nvcaffe-0.14-inv", "BatchNorm", "st-MI", 4, lambda v, x: v.affine(v.normalised(x, 1e-4)), dialect="nvcaffe-0.14-inv", eps=1e-4),
-    case("nvcaffe-0.15", "BatchNorm", "stMV-", 1, lambda v, x: v.affine(v.normalised(x, 1e-5))),
-    case("nvcaffe-0.15", "BatchNorm", "stMV-", 4, lambda v, x: v.affine(v.normalised(x, 1e-5)), "eps: 0.0000001"),
-    case("nvcaffe-0.16", "BatchNorm", "MV1st", 1, lambda v, x: v.affine(v.normalised(x, 1e-5)), "scale_bias: true"),
-    case("nvcaffe-0.16", "BatchNorm", "MV-st", 1, lambda v, x: v.affine(v.normalised(x, 1e-5)), "eps: 0.0000001"),
+    case(
+        "synopsys",
+        "BatchNorm",
+        "ABf",
+        1,
+        lambda v, x: (x - spread(v.mean)) / (np.sqrt(spread(v.var)) + 0.1),
+        "eps: 0.1 add_eps_before_sqrt: false",
+    ),
+    case(
+        "nvcaffe-0.14",
+        "BatchNorm",
+        "st-MV",
+        4,
+        lambda v, x: v.affine(v.normalised(x, 1e-4)),
+        dialect="nvcaffe-0.14",
+    ),
+    case(
+        "nvcaffe-0.14-inv",
+        "BatchNorm",
+        "st-MI",
+        4,
+        lambda v, x: v.affine(v.normalised(x, 1e-4)),
+        dialect="nvcaffe-0.14-inv",
+        eps=1e-4,
+    ),
+    case("nvcaffe-0.15", "BatchNorm", "stMV-", 1, AFFINE),
+    case("nvcaffe-0.15", "BatchNorm", "stMV-", 4, AFFINE, "eps: 0.0000001"),
+    case("nvcaffe-0.16", "BatchNorm", "MV1st", 1, AFFINE, "scale_bias: true"),
+    case("nvcaffe-0.16", "BatchNorm", "MV-st", 1, AFFINE, "eps: 0.0000001"),
     case("nvcaffe-0.16", "BatchNorm", "MV-", 1, lambda v, x: v.normalised(x, 1e-5), dialect="nvcaffe-0.16"),
     case("segnet-learn", "BN", "st", 4, lambda v, x: v.affine(v.batch(x, 1e-9)), "scale_filler { value: 1 }"),
     case("segnet-learn", "BN", "st", 4, lambda v, x: v.affine(v.batch(x, 1e-9)), "bn_mode: LEARN"),
     case("segnet-inference", "BN", "st", 4, lambda v, x: v.affine(x), "bn_mode: INFERENCE"),
-    case("ducha-aiki", "BN", "stMV", 4, lambda v, x: v.affine(v.normalised(x, 1e-10)), "decay: 0.95", dialect="ducha-aiki"),
-    case("ducha-aiki", "BN", "stMV", 4, lambda v, x: v.affine(v.batch(x, 0.01)), "var_eps: 0.01 moving_average: false", dialect="ducha-aiki"),
+    case(
+        "ducha-aiki",
+        "BN",
+        "stMV",
+        4,
+        lambda v, x: v.affine(v.normalised(x, 1e-10)),
+        "decay: 0.95",
+        dialect="ducha-aiki",
+    ),
+    case(
+        "ducha-aiki",
+        "BN",
+        "stMV",
+        4,
+        lambda v, x: v.affine(v.batch(x, 0.01)),
+        "var_eps: 0.01 moving_average: false",
+        dialect="ducha-aiki",
+    ),
     case("happynear", "BN", "stMV", 4, lambda v, x: v.affine(v.normalised(x, 1e-10)), "decay: 0.5"),
-    case("yjxiong-a", "BN", "stMV", 2, lambda v, x: v.affine(v.normalised(x, 1e-7)), "moving_average: true momentum: 0.9"),
-    case("yjxiong-a", "BN", "st", 2, lambda v, x: v.affine(v.batch(x, 1e-7)), "moving_average: false momentum: 0.9"),
-    case("yjxiong-b", "BN", "stMI", 2, lambda v, x: v.affine(v.normalised(x, 1e-5)), "momentum: 0.95", dialect="yjxiong-b"),
-    case("yjxiong-c", "BN", "stMV", 2, lambda v, x: v.affine(v.normalised(x, 1e-5)), "momentum: 0.95", dialect="yjxiong-c"),
-    case("yjxiong-c", "BN", "stMV", 2, lambda v, x: v.affine(v.normalised(x, 1e-5)), "frozen: true eps: 1e-7 engine: CUDNN", dialect="yjxiong-c"),
-    case("pspnet", "BN", "stMV", 4, lambda v, x: v.affine(v.normalised(x, 1e-3)), "slope_filler { value: 1 } eps: 0.001"),
-    case("yjxiong-c", "SyncBN", "stMV", 2, lambda v, x: v.affine(v.normalised(x, 1e-5)), dialect="yjxiong-c"),
-    case("mvft", "BatchNorm", "ABft", 1, lambda v, x: v.normalised(x, 1e-5) + spread(v.shift), dialect="mvft"),
-    case("mvfs", "BatchNorm", "ABfs", 1, lambda v, x: v.normalised(x, 1e-5) * spread(v.scale), dialect="mvfs"),
-    case("mvst", "BatchNorm", "MVst", 1, lambda v, x: v.affine(v.normalised(x, 1e-5)), dialect="mvst"),
+    case(
+        "yjxiong-a",
+        "BN",
+        "stMV",
+        2,
+        lambda v, x: v.affine(v.normalised(x, 1e-7)),
+        "moving_average: true momentum: 0.9",
+    ),
+    case(
+        "yjxiong-a",
+        "BN",
+        "st",
+        2,
+        lambda v, x: v.affine(v.batch(x, 1e-7)),
+        "moving_average: false momentum: 0.9",
+    ),
+    case("yjxiong-b", "BN", "stMI", 2, AFFINE, "momentum: 0.95", dialect="yjxiong-b"),
+    case("yjxiong-c", "BN", "stMV", 2, AFFINE, "momentum: 0.95", dialect="yjxiong-c"),
+    case("yjxiong-c", "BN", "stMV", 2, AFFINE, "frozen: true eps: 1e-7 engine: CUDNN", dialect="yjxiong-c"),
+    case(
+        "pspnet",
+        "BN",
+        "stMV",
+        4,
+        lambda v, x: v.affine(v.normalised(x, 1e-3)),
+        "slope_filler { value: 1 } eps: 0.001",
+    ),
+    case("yjxiong-c", "SyncBN", "stMV", 2, AFFINE, dialect="yjxiong-c"),
+    case(
+        "mvft", "BatchNorm", "ABft", 1, lambda v, x: v.normalised(x, 1e-5) + spread(v.shift), dialect="mvft"
+    ),
+    case(
+        "mvfs", "BatchNorm", "ABfs", 1, lambda v, x: v.normalised(x, 1e-5) * spread(v.scale), dialect="mvfs"
+    ),
+    case("mvst", "BatchNorm", "MVst", 1, AFFINE, dialect="mvst"),
     case("mv", "BatchNorm", "MV", 1, lambda v, x: v.normalised(x, 1e-5), dialect="mv"),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("id", "type", "order", "axes", "truth", "fields", "dialect", "more", "changes"), TEST_CASES)
+@pytest.mark.parametrize(
+    ("id", "type", "order", "axes", "truth", "fields", "dialect", "more", "changes"), TEST_CASES
+)
 def test_a_net_in_a_dialect_runs(id, type, order, axes, truth, fields, dialect, more, changes, x, tmp_path):
     values = Values()
     vars(values).update(changes)
@@ -157,7 +279,9 @@ def test_a_net_in_a_dialect_runs(id, type, order, axes, truth, fields, dialect, 
     again = run(str(converted.net), converted.weights, x, tmp_path, dialect="bvlc")
     np.testing.assert_array_equal(again, found)
     exact = to_plain(net, weights, dialect, live=False)
-    np.testing.assert_allclose(run(str(exact.net), exact.weights, x, tmp_path, dialect="bvlc"), found, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        run(str(exact.net), exact.weights, x, tmp_path, dialect="bvlc"), found, rtol=1e-6, atol=1e-6
+    )
 
 
 def test_the_given_messages_stay_as_they_are():
@@ -185,7 +309,9 @@ BARE = [
 ]
 
 
-@pytest.mark.parametrize(("id", "type", "order", "axes", "number", "fields"), BARE, ids=lambda v: v if isinstance(v, str) else None)
+@pytest.mark.parametrize(
+    ("id", "type", "order", "axes", "number", "fields"), BARE, ids=lambda v: v if isinstance(v, str) else None
+)
 def test_recognising_a_weights_file_alone(id, type, order, axes, number, fields):
     (verdict,) = verdicts(None, stored(type, Values().blobs(order, axes), number, fields))
     assert (verdict.dialect, verdict.certain, verdict.choices) == (id, True, [])
@@ -217,6 +343,7 @@ def test_bn_mode_of_the_script_that_computes_statistics():
 
 # -- signs
 
+
 def five(order: str, axes: int = 1, channels: int = C, legacy: bool = False, marks: bool = False) -> Message:
     net = stored("BatchNorm", Values(channels=channels).blobs(order, axes))
     if legacy:
@@ -239,7 +366,12 @@ def test_signs_when_shapes_were_lost():
 
 def test_one_channel_says_nothing_of_the_order():
     (verdict,) = verdicts(None, five("MV1st", channels=1))
-    assert not verdict.certain and verdict.choices == ["nvcaffe-0.16", "nvcaffe-0.14", "nvcaffe-0.15", "intel"]
+    assert not verdict.certain and verdict.choices == [
+        "nvcaffe-0.16",
+        "nvcaffe-0.14",
+        "nvcaffe-0.15",
+        "intel",
+    ]
     assert verdicts(None, five("MV1st", channels=1, marks=True))[0].certain
     both = five("stMV-")
     both.layer.append(five("stMV-", channels=1).layer[0])
@@ -291,12 +423,17 @@ def test_variance_or_one_over_deviation():
     assert (v.dialect, v.certain) == ("yjxiong-b", True)
     v = variance_or_inverse(np.array([0.3, 0.2, 0.1, 0.9, 2, 0.03]), means)
     assert not v.certain and v.choices == ["yjxiong-b", "yjxiong-c"]
-    for name, id in (("tsn_inv_std.caffemodel", "yjxiong-b"), ("a_var.caffemodel", "yjxiong-c"), ("a.caffemodel.v5", "yjxiong-c")):
+    for name, id in (
+        ("tsn_inv_std.caffemodel", "yjxiong-b"),
+        ("a_var.caffemodel", "yjxiong-c"),
+        ("a.caffemodel.v5", "yjxiong-c"),
+    ):
         v = variance_or_inverse(np.array([0.3, 0.2, 0.1, 0.9, 2, 0.03]), means, [name])
         assert (v.dialect, v.certain) == (id, True) and name in v.evidence[-1]
 
 
 # -- doubt
+
 
 @pytest.mark.parametrize(
     ("definition", "order", "axes", "choices"),
@@ -311,7 +448,9 @@ def test_variance_or_one_over_deviation():
 )
 def test_what_is_not_certain_is_asked(definition, order, axes, choices, tmp_path, x):
     weights = stored("BN" if '"BN"' in definition else "BatchNorm", Values().blobs(order, axes))
-    with pytest.raises(DialectError, match=f'"bn": the dialect of batch normalisation is not certain.* Say which: {choices}') as e:
+    with pytest.raises(
+        DialectError, match=f'"bn": the dialect of batch normalisation is not certain.* Say which: {choices}'
+    ) as e:
         to_plain(text.parse(definition), weights)
     assert "--as" in str(e.value) and e.value.verdicts[0].layer == "bn"
     with pytest.raises(DialectError):
@@ -331,7 +470,10 @@ def test_telling():
     assert verdicts(net, weights, {"bn": "segnet-learn"})[0].dialect == "segnet-learn"
     with pytest.raises(ArgumentError, match='there is no dialect "segnet"; did you mean "segnet-learn"'):
         to_plain(net, weights, "segnet")
-    with pytest.raises(ArgumentError, match='dialect "intel": no layer fits it, which has type BatchNorm and 5 or 4 or 3 blobs'):
+    with pytest.raises(
+        ArgumentError,
+        match='dialect "intel": no layer fits it, which has type BatchNorm and 5 or 4 or 3 blobs',
+    ):
         to_plain(net, weights, "intel")
     with pytest.raises(ArgumentError, match='no layer "bm" normalises'):
         to_plain(net, weights, {"bm": "segnet-learn"})
@@ -339,10 +481,13 @@ def test_telling():
 
 # -- nets
 
+
 def test_loading_says_what_it_did(tmp_path):
     binary.write(tmp_path / "w.caffemodel", stored("BN", Values().blobs("stMV", 4)))
     (tmp_path / "n.prototxt").write_text(layer_text("BN", "slope_filler { value: 1 }"))
-    with pytest.warns(CaffebnWarning, match=r"n.prototxt: 1 layers of dialect pspnet \(PSPNet, ICNet\) converted: \"bn\""):
+    with pytest.warns(
+        CaffebnWarning, match=r"n.prototxt: 1 layers of dialect pspnet \(PSPNet, ICNet\) converted: \"bn\""
+    ):
         net = Net(tmp_path / "n.prototxt", tmp_path / "w.caffemodel", "TEST")
     assert list(net.params) == ["bn", "bn_scale"]
     assert net.weights_report.matched == ["bn", "bn_scale"]
@@ -354,7 +499,9 @@ def test_weights_that_come_later(tmp_path, x):
     net = Net.from_text(layer_text("BN", "slope_filler { value: 1 } eps: 0.001"), "TEST", dtype=np.float64)
     binary.write(tmp_path / "w.caffemodel", stored("BN", values.blobs("stMV", 4)))
     net.copy_from(tmp_path / "w.caffemodel")
-    np.testing.assert_allclose(net.forward(data=x)["bn"], values.affine(values.normalised(x, 1e-3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        net.forward(data=x)["bn"], values.affine(values.normalised(x, 1e-3)), rtol=1e-5
+    )
     net.save_hdf5(tmp_path / "plain.h5")
 
 
@@ -373,7 +520,10 @@ def test_five_blobs_for_a_net_without_scale(tmp_path):
 def test_intels_weights_for_a_text_with_scale(x, tmp_path):
     """The graph compiler merged the Scale into the file, not into the text."""
     values = Values()
-    definition = layer_text("BatchNorm") + 'layer { name: "sc" type: "Scale" bottom: "bn" top: "sc" scale_param { bias_term: true } }'
+    definition = (
+        layer_text("BatchNorm")
+        + 'layer { name: "sc" type: "Scale" bottom: "bn" top: "sc" scale_param { bias_term: true } }'
+    )
     found = run(definition, stored("BatchNorm", values.blobs("ABfst")), x, tmp_path, output="sc")
     np.testing.assert_allclose(found, values.affine(values.normalised(x, 1e-5)), rtol=1e-5, atol=1e-6)
 
@@ -394,7 +544,9 @@ def test_arrays_without_types(tmp_path, x, ending):
                 f[f"data/bn/{i}"] = blob
     (tmp_path / "n.prototxt").write_text(layer_text("BN", "slope_filler { value: 1 }"))
     net = Net(tmp_path / "n.prototxt", tmp_path / f"w.{ending}", "TEST", dtype=np.float64)
-    np.testing.assert_allclose(net.forward(data=x)["bn"], values.affine(values.normalised(x, 1e-5)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        net.forward(data=x)["bn"], values.affine(values.normalised(x, 1e-5)), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("fraction", [0.9, 0.95])
@@ -409,7 +561,9 @@ def test_training_goes_on_as_the_average_of_the_dialect(tmp_path, x, fraction):
     made.forward(data=x)
     mean, var, factor = (blob.data for blob in made.params["bn"])
     m = x.size / C
-    np.testing.assert_allclose(mean / factor, fraction * values.mean + (1 - fraction) * x.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(
+        mean / factor, fraction * values.mean + (1 - fraction) * x.mean((0, 2, 3)), rtol=1e-5
+    )
     expected = fraction * values.var + (1 - fraction) * x.var((0, 2, 3)) * m / (m - 1)
     np.testing.assert_allclose(var / factor, expected, rtol=1e-5)
 
@@ -417,7 +571,8 @@ def test_training_goes_on_as_the_average_of_the_dialect(tmp_path, x, fraction):
 def test_rules_fillers_and_rates_are_carried_over():
     net = text.parse(
         layer_text(
-            "BN", "slope_filler { type: 'constant' value: 0.5 } bias_filler { type: 'gaussian' std: 0.1 } momentum: 0.9",
+            "BN",
+            "slope_filler { type: 'constant' value: 0.5 } bias_filler { type: 'gaussian' std: 0.1 } momentum: 0.9",
             "param { lr_mult: 3 } param { lr_mult: 6 decay_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } "
             "include { phase: TRAIN }",
         )  # fmt: skip
@@ -431,7 +586,9 @@ def test_rules_fillers_and_rates_are_carried_over():
 
 
 def test_names_that_are_taken():
-    net = text.parse(layer_text("BN", "bn_mode: LEARN") + 'layer { name: "bn_scale" type: "ReLU" bottom: "bn" top: "bn" }')
+    net = text.parse(
+        layer_text("BN", "bn_mode: LEARN") + 'layer { name: "bn_scale" type: "ReLU" bottom: "bn" top: "bn" }'
+    )
     assert [layer.name for layer in to_plain(net).net.layer] == ["data", "bn", "bn_scale_", "bn_scale"]
 
 
@@ -440,7 +597,10 @@ def test_a_top_that_is_read_is_refused():
         DATA + 'layer { name: "bn" type: "BN" bottom: "data" top: "bn" top: "m" bn_param { bn_mode: LEARN } }'
         'layer { name: "r" type: "ReLU" bottom: "m" top: "r" }'
     )
-    with pytest.raises(NetError, match='layer "bn" .BN.: its top "m" .mean or variance of the batch. is read by another layer'):
+    with pytest.raises(
+        NetError,
+        match='layer "bn" .BN.: its top "m" .mean or variance of the batch. is read by another layer',
+    ):
         to_plain(net)
     net.layer[2].bottom = ["bn"]
     assert list(to_plain(net).net.layer[1].top) == ["bn"]
@@ -455,17 +615,23 @@ def test_blobs_that_do_not_fit():
 
 def test_eltwise_affine_is_scale(x, tmp_path):
     values = Values()
-    definition = DATA + 'layer { name: "bn" type: "EltwiseAffine" bottom: "data" top: "bn" eltwise_affine_param { } }'
+    definition = (
+        DATA + 'layer { name: "bn" type: "EltwiseAffine" bottom: "data" top: "bn" eltwise_affine_param { } }'
+    )
     found = run(definition, stored("EltwiseAffine", values.blobs("st", 4)), x, tmp_path)
     np.testing.assert_allclose(found, values.affine(x), rtol=1e-6, atol=1e-6)
 
 
 # -- back
 
-PLAIN_NET = DATA + """
+PLAIN_NET = (
+    DATA
+    + """
 layer { name: "bn" type: "BatchNorm" bottom: "data" top: "bn" batch_norm_param { %s } }
-layer { name: "sc" type: "Scale" bottom: "bn" top: "bn" scale_param { bias_term: true } param { lr_mult: 2 } param { lr_mult: 4 } }
+layer { name: "sc" type: "Scale" bottom: "bn" top: "bn" scale_param { bias_term: true }
+        param { lr_mult: 2 } param { lr_mult: 4 } }
 """
+)
 
 
 def plain_weights(values: Values) -> Message:
@@ -475,8 +641,21 @@ def plain_weights(values: Values) -> Message:
     return net
 
 
-ROUND = ["bvlc-2015", "intel", "nvcaffe-0.14", "nvcaffe-0.14-inv", "nvcaffe-0.15", "nvcaffe-0.16", "ducha-aiki", "happynear",
-         "yjxiong-a", "yjxiong-b", "yjxiong-c", "pspnet", "segnet-inference"]  # fmt: skip
+ROUND = [
+    "bvlc-2015",
+    "intel",
+    "nvcaffe-0.14",
+    "nvcaffe-0.14-inv",
+    "nvcaffe-0.15",
+    "nvcaffe-0.16",
+    "ducha-aiki",
+    "happynear",
+    "yjxiong-a",
+    "yjxiong-b",
+    "yjxiong-c",
+    "pspnet",
+    "segnet-inference",
+]
 
 
 @pytest.mark.parametrize("id", ROUND)
@@ -519,14 +698,23 @@ def test_back_without_scale():
 def test_what_is_lost_is_said():
     back = from_plain(text.parse(PLAIN_NET % ""), plain_weights(Values()), "segnet-learn")
     assert any("THE STORED STATISTICS" in what for what in back.lost)
-    back = from_plain(text.parse(PLAIN_NET % "use_global_stats: true"), plain_weights(Values()), "nvcaffe-0.16")
+    back = from_plain(
+        text.parse(PLAIN_NET % "use_global_stats: true"), plain_weights(Values()), "nvcaffe-0.16"
+    )
     assert "use_global_stats: true in training" in back.lost
     values = Values()
     values.var[:] = 1e-6
     back = from_plain(text.parse(PLAIN_NET % ""), plain_weights(values), "nvcaffe-0.14")
-    assert any("eps 1e-05 becomes 0.0001, which changes channels of little variance" in what for what in back.lost)
-    there = to_plain(text.parse(layer_text("BN", "slope_filler { } momentum: 0.9")), stored("BN", Values().blobs("stMV", 4)))
-    assert any("unbiased" in what for what in there.lost) and any(line.startswith("lost: ") for line in there.summary())
+    assert any(
+        "eps 1e-05 becomes 0.0001, which changes channels of little variance" in what for what in back.lost
+    )
+    there = to_plain(
+        text.parse(layer_text("BN", "slope_filler { } momentum: 0.9")),
+        stored("BN", Values().blobs("stMV", 4)),
+    )
+    assert any("unbiased" in what for what in there.lost) and any(
+        line.startswith("lost: ") for line in there.summary()
+    )
 
 
 def test_batch_statistics_back():
@@ -535,5 +723,7 @@ def test_batch_statistics_back():
     assert "moving_average: false" in str(from_plain(definition, plain_weights(Values()), "yjxiong-a").net)
     with pytest.raises(NetError, match='use_global_stats: false cannot be said in dialect "nvcaffe-0.16"'):
         from_plain(definition, plain_weights(Values()), "nvcaffe-0.16")
-    with pytest.raises(NetError, match="it uses the statistics of the batch, of which .segnet-inference. has none"):
+    with pytest.raises(
+        NetError, match="it uses the statistics of the batch, of which .segnet-inference. has none"
+    ):
         from_plain(definition, plain_weights(Values()), "segnet-inference")

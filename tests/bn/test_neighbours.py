@@ -38,7 +38,9 @@ def test_there_and_back(id, eps):
     a, x = arrays(id), np.random.default_rng(1).standard_normal((7, C))
     f = FRAMEWORKS[id]
     p = from_framework(id, a, eps)
-    np.testing.assert_allclose(caffe(p, x), own_formula(id, a, x, f.eps if eps is None else eps), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        caffe(p, x), own_formula(id, a, x, f.eps if eps is None else eps), rtol=1e-5, atol=1e-6
+    )
     back, back_eps, momentum = to_framework(id, p)
     np.testing.assert_allclose(own_formula(id, back, x, back_eps), caffe(p, x), rtol=1e-5, atol=1e-6)
     assert momentum == pytest.approx(f.momentum)
@@ -52,7 +54,9 @@ def test_momentum_is_the_part_that_is_kept(id):
     b = p.moving_average_fraction
     weight = 0.2 if id == "pytorch" else 0.8
     mean = (b * p.batch_norm[0] + new) / (b * p.batch_norm[2] + 1)
-    np.testing.assert_allclose(mean, (1 - weight) * a[FRAMEWORKS[id].names[2]] + weight * new, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        mean, (1 - weight) * a[FRAMEWORKS[id].names[2]] + weight * new, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_missing_scale_or_shift():
@@ -87,7 +91,10 @@ def test_pytorch_agrees():
 def test_refusals():
     with pytest.raises(ArgumentError, match='there is no framework "torch"; did you mean "pytorch"'):
         from_framework("torch", {})
-    with pytest.raises(ArgumentError, match="expected the arrays scale, B, mean, var .the first two may be missing., found X, mean"):
+    with pytest.raises(
+        ArgumentError,
+        match="expected the arrays scale, B, mean, var .the first two may be missing., found X, mean",
+    ):
         from_framework("onnx", {"mean": np.ones(2), "X": np.ones(2)})
     with pytest.raises(ArgumentError, match="arrays of different sizes"):
         from_framework("onnx", {"mean": np.ones(2), "var": np.ones(3)})

@@ -31,7 +31,9 @@ def exported(run, files, tmp_path):
 def test_onnx(exported, files, tmp_path):
     result = exported("onnx", "net.onnx")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("ONNX Runtime and caffebn agree: batch sizes 1, 2, 5, largest difference ")
+    assert result.stdout.startswith(
+        "ONNX Runtime and caffebn agree: batch sizes 1, 2, 5, largest difference "
+    )
     assert result.stdout.endswith(f"written to {tmp_path / 'net.onnx'} (opset 23, 6 operators)\n")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
@@ -52,14 +54,21 @@ def test_onnx_with_everything(exported, tmp_path):
 
 
 def test_torch(exported, tmp_path):
-    result = exported("torch", "net.py", "--class-name", "Tiny", "--batch-norm", "frozen", "--state", "safetensors")
+    result = exported(
+        "torch", "net.py", "--class-name", "Tiny", "--batch-norm", "frozen", "--state", "safetensors"
+    )
     assert result.exit_code == 0, result.output
     assert "PyTorch and caffebn agree" in result.stdout
-    assert f"class Tiny written to {tmp_path / 'net.py'}, its state_dict to {tmp_path / 'net.safetensors'}" in result.stdout
+    assert (
+        f"class Tiny written to {tmp_path / 'net.py'}, its state_dict to {tmp_path / 'net.safetensors'}"
+        in result.stdout
+    )
     assert "class Tiny(nn.Module)" in (tmp_path / "net.py").read_text()
 
 
-@pytest.mark.parametrize("target, name", [("npz", "w.npz"), ("safetensors", "w.safetensors"), ("hdf5", "w.h5")])
+@pytest.mark.parametrize(
+    "target, name", [("npz", "w.npz"), ("safetensors", "w.safetensors"), ("hdf5", "w.h5")]
+)
 def test_arrays_can_be_read_again(exported, files, tmp_path, target, name):
     result = exported(target, name)
     assert (result.exit_code, result.stdout) == (0, f"9 arrays written to {tmp_path / name}\n")

@@ -67,4 +67,3 @@ def golden_files() -> list[Path]:
         if not kind.startswith(LEFT_OUT) and not kind.endswith("Loss"):
             wanted.append(path)
     return wanted
-

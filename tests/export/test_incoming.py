@@ -24,7 +24,10 @@ def other_net(seed: int = 0):
     torch.manual_seed(seed)
     net = torch.nn.Sequential()
     net.features = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 6, 3, groups=3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.MaxPool2d(3, 2, ceil_mode=True)
+        torch.nn.Conv2d(3, 6, 3, groups=3),
+        torch.nn.BatchNorm2d(6),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(3, 2, ceil_mode=True),
     )
     net.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(54, 4), torch.nn.Softmax(1))
     for name, value in net.state_dict().items():
@@ -42,7 +45,9 @@ MAPPING = {"conv": "features.0", "bn": "features.1", "fc": "head.1"}
 
 
 @pytest.mark.parametrize("ending", ["pt", "pth", "npz", "safetensors"])
-@pytest.mark.parametrize("how", [{"mapping": MAPPING}, {"by_order": True}, {"mapping": {"fc": "head.1"}, "by_order": True}])
+@pytest.mark.parametrize(
+    "how", [{"mapping": MAPPING}, {"by_order": True}, {"mapping": {"fc": "head.1"}, "by_order": True}]
+)
 def test_from_pytorch(tmp_path, state, ending, how):
     path = tmp_path / f"w.{ending}"
     if ending.startswith("pt"):
@@ -59,7 +64,8 @@ def test_from_pytorch(tmp_path, state, ending, how):
     np.testing.assert_allclose(net.forward(data=X)["prob"], expected, atol=1e-6)
     assert net.params["bn"][2].data[0] == np.float32(1000)
     assert report.notes == [
-        'eps is not stored with weights: BatchNorm uses what the prototxt says (1e-05 in "bn"); PyTorch\'s default is 1e-05'
+        'eps is not stored with weights: BatchNorm uses what the prototxt says (1e-05 in "bn"); PyTorch\'s '
+        "default is 1e-05"
     ]
 
 
@@ -74,8 +80,12 @@ def test_what_was_exported_comes_back(small, tmp_path):
 def test_names_with_dots_and_slashes():
     text = SMALL.replace('name: "conv"', 'name: "block/conv_1"').replace('name: "bn"', 'name: "block_bn"')
     net = Net.from_text(text, "TEST")
-    state = {name.replace("features.0", "Block.conv_1").replace("features.1", "block.bn").replace("head.1", "fc"): v.numpy()
-             for name, v in other_net().state_dict().items()}  # fmt: skip
+    state = {
+        name.replace("features.0", "Block.conv_1")
+        .replace("features.1", "block.bn")
+        .replace("head.1", "fc"): v.numpy()
+        for name, v in other_net().state_dict().items()
+    }
     report = export.import_weights(net, state)
     assert [row[1] for row in report.rows] == ["Block.conv_1", "block.bn", "fc"]
 
@@ -83,16 +93,23 @@ def test_names_with_dots_and_slashes():
 def test_transposed_and_shared_and_slopes():
     text = (
         'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 5 } } }'
-        'layer { name: "a" type: "InnerProduct" bottom: "data" top: "a" inner_product_param { num_output: 5 transpose: true } '
+        'layer { name: "a" type: "InnerProduct" bottom: "data" top: "a" inner_product_param { num_output: 5 '
+        "transpose: true } "
         'param { name: "w" } param { name: "b" } }'
-        'layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" inner_product_param { num_output: 5 transpose: true } '
+        'layer { name: "b" type: "InnerProduct" bottom: "a" top: "b" inner_product_param { num_output: 5 '
+        "transpose: true } "
         'param { name: "w" } param { name: "b" } }'
         'layer { name: "p" type: "PReLU" bottom: "b" top: "p" prelu_param { channel_shared: true } }'
         'layer { name: "s" type: "Scale" bottom: "p" top: "s" }'
     )
     net = Net.from_text(text, "TEST")
     rng = np.random.default_rng(0)
-    state = {"a.weight": rng.standard_normal((5, 5)), "a.bias": rng.standard_normal(5), "p.weight": np.array([0.5]), "s.weight": rng.standard_normal((5, 1, 1))}
+    state = {
+        "a.weight": rng.standard_normal((5, 5)),
+        "a.bias": rng.standard_normal(5),
+        "p.weight": np.array([0.5]),
+        "s.weight": rng.standard_normal((5, 1, 1)),
+    }
     report = export.import_weights(net, state)
     assert report.untouched == []
     np.testing.assert_allclose(net.params["b"][0].data, state["a.weight"].T.astype(np.float32))
@@ -103,23 +120,57 @@ def test_nothing_is_changed_unless_all_fits(state):
     net = fill_statistics(Net.from_text(SMALL, "TEST"))
     before = [blob.data.copy() for blobs in net.params.values() for blob in blobs]
     state["head.1.weight"] = state["head.1.weight"][:, :50]
-    with pytest.raises(WeightsError, match='layer "fc" .InnerProduct.: weight: expected 4x54, "head.1" has 4x50'):
+    with pytest.raises(
+        WeightsError, match='layer "fc" .InnerProduct.: weight: expected 4x54, "head.1" has 4x50'
+    ):
         export.import_weights(net, state, MAPPING)
-    assert all(np.array_equal(a, b.data) for a, b in zip(before, (b for bs in net.params.values() for b in bs), strict=True))
+    assert all(
+        np.array_equal(a, b.data)
+        for a, b in zip(before, (b for bs in net.params.values() for b in bs), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "options", "error", "said"),
     [
-        (lambda s: s, {}, WeightsError, 'no module has the name of a layer .modules: "features.0".*; layers: "conv", "bn", "fc".: give a mapping'),
-        (lambda s: s, {"mapping": {"conv": "x"}}, ArgumentError, 'there is no module "x"; modules: "features.0"'),
-        (lambda s: s, {"mapping": {"scale": "features.1"}}, ArgumentError, 'no layer "scale" takes weights .a Scale behind a BatchNorm goes with it'),
-        (lambda s: s | {"more.weight": np.zeros((2, 2))}, {"by_order": True}, WeightsError, r"the net has 1 layers with weights of 2 axes .*the file 2"),
-        (lambda s: s | {"features.0.weight": s["features.0.weight"].transpose(2, 3, 1, 0)}, {"mapping": MAPPING}, WeightsError,
-         r"that is TensorFlow's order: transpose it by \(3, 2, 0, 1\)"),
-        (lambda s: s | {"features.0.scale": np.ones(2)}, {"mapping": MAPPING}, WeightsError, 'expected bias, weight, module "features.0" of arrays has bias, scale, weight'),
+        (
+            lambda s: s,
+            {},
+            WeightsError,
+            'no module has the name of a layer .modules: "features.0".*; layers: "conv", "bn", "fc".: give a mapping',
+        ),
+        (
+            lambda s: s,
+            {"mapping": {"conv": "x"}},
+            ArgumentError,
+            'there is no module "x"; modules: "features.0"',
+        ),
+        (
+            lambda s: s,
+            {"mapping": {"scale": "features.1"}},
+            ArgumentError,
+            'no layer "scale" takes weights .a Scale behind a BatchNorm goes with it',
+        ),
+        (
+            lambda s: s | {"more.weight": np.zeros((2, 2))},
+            {"by_order": True},
+            WeightsError,
+            r"the net has 1 layers with weights of 2 axes .*the file 2",
+        ),
+        (
+            lambda s: s | {"features.0.weight": s["features.0.weight"].transpose(2, 3, 1, 0)},
+            {"mapping": MAPPING},
+            WeightsError,
+            r"that is TensorFlow's order: transpose it by \(3, 2, 0, 1\)",
+        ),
+        (
+            lambda s: s | {"features.0.scale": np.ones(2)},
+            {"mapping": MAPPING},
+            WeightsError,
+            'expected bias, weight, module "features.0" of arrays has bias, scale, weight',
+        ),
     ],
-)  # fmt: skip
+)
 def test_refusals(state, change, options, error, said):
     with pytest.raises(error, match=said):
         export.import_weights(Net.from_text(SMALL, "TEST"), change(state), **options)
@@ -162,7 +213,10 @@ def test_command(tmp_path, state):
     from caffebn.cli import main
 
     def run(*words):
-        return CliRunner().invoke(main, ["import-weights", str(tmp_path / "net.prototxt"), str(tmp_path / "w.npz"), *map(str, words)])
+        return CliRunner().invoke(
+            main,
+            ["import-weights", str(tmp_path / "net.prototxt"), str(tmp_path / "w.npz"), *map(str, words)],
+        )
 
     (tmp_path / "net.prototxt").write_text(SMALL)
     write_tensors(tmp_path / "w.npz", state | {"extra.table": np.zeros(3)})
@@ -170,16 +224,25 @@ def test_command(tmp_path, state):
     out = tmp_path / "w.caffemodel"
     result = run("-o", out, "--map", tmp_path / "map.json")
     assert result.exit_code == 0, result.output
-    assert "features.1" in result.stdout and result.stdout.endswith(f"3 layers written to {out}, read again and found equal\n")
+    assert "features.1" in result.stdout and result.stdout.endswith(
+        f"3 layers written to {out}, read again and found equal\n"
+    )
     assert "warning: not used: extra.table" in result.stderr
     expected = other_net()(torch.from_numpy(X)).detach().numpy()
-    np.testing.assert_allclose(Net(tmp_path / "net.prototxt", out, "TEST").forward(data=X)["prob"], expected, atol=1e-6)
+    np.testing.assert_allclose(
+        Net(tmp_path / "net.prototxt", out, "TEST").forward(data=X)["prob"], expected, atol=1e-6
+    )
 
     (tmp_path / "map.json").write_text('{"conv": "features.0"}')
     result = run("-o", out, "--map", tmp_path / "map.json")
-    assert result.exit_code == 1 and "nothing for bn, fc: give --map or --by-order, or allow it with --partial" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "nothing for bn, fc: give --map or --by-order, or allow it with --partial" in result.stderr
+    )
     assert run("-o", out, "--map", tmp_path / "map.json", "--partial").exit_code == 0
     (tmp_path / "map.json").write_text("[]")
     assert "layer names with module names" in run("-o", out, "--map", tmp_path / "map.json").stderr
     (tmp_path / "map.json").write_text("{")
-    assert 'expected JSON like {"conv1": "features.0"}' in run("-o", out, "--map", tmp_path / "map.json").stderr
+    assert (
+        'expected JSON like {"conv1": "features.0"}' in run("-o", out, "--map", tmp_path / "map.json").stderr
+    )

@@ -11,13 +11,14 @@ from caffebn import Net, export
 from caffebn.errors import ArgumentError, MissingPackageError, NetError
 from caffebn.export.onnx_model import OPSETS
 from caffebn.export.onnx_ops import CONVERTERS
-
 from tests.export.nets import SMALL, fill_statistics, golden_files, golden_net
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-HEAD = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 7 dim: 6 } } }'
+HEAD = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 7 dim: 6 } } }'
+)
 
 
 def net_of(text: str, head: str = HEAD) -> Net:
@@ -82,7 +83,15 @@ def test_names_and_open_batch(small, tmp_path):
     assert (inp.name, out.name) == ("data", "prob")
     assert inp.type.tensor_type.shape.dim[0].dim_param == "batch"
     assert [d.dim_value for d in inp.type.tensor_type.shape.dim[1:]] == [3, 9, 8]
-    assert operators(exported) == ["Conv", "BatchNormalization", "Relu", "MaxPool", "Reshape", "Gemm", "Softmax"]
+    assert operators(exported) == [
+        "Conv",
+        "BatchNormalization",
+        "Relu",
+        "MaxPool",
+        "Reshape",
+        "Gemm",
+        "Softmax",
+    ]
     assert "agree: batch sizes 1, 2, 5" in str(exported.verification)
 
 
@@ -120,7 +129,8 @@ def test_in_place_on_the_input():
 def test_shared_weights_are_stored_once():
     conv = (
         'layer {{ name: "{0}" type: "Convolution" bottom: "{1}" top: "{0}" param {{ name: "w" }} '
-        'convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "xavier" }} }} }}'
+        "convolution_param {{ num_output: 4 kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "
+        '"xavier" }} }} }}'
     )
     net = net_of(conv.format("a", "data") + conv.format("b", "a"))
     assert len(export.onnx(net).model.graph.initializer) == 1
@@ -198,11 +208,16 @@ def test_what_cannot_be_folded_stays():
 
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
 @pytest.mark.parametrize("rounding", ["CEIL", "FLOOR"])
-@pytest.mark.parametrize("kernel, stride, pad", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 2), (4, 3, 1), (5, 2, 4), (2, 3, 1)])
+@pytest.mark.parametrize(
+    "kernel, stride, pad", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (3, 3, 2), (4, 3, 1), (5, 2, 4), (2, 3, 1)]
+)
 def test_pooling_by_the_rules_of_caffe(pool, rounding, kernel, stride, pad):
     """All sizes modulo the stride, in both directions."""
     for height in range(5, 11):
-        head = f'layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 2 dim: {height} dim: 8 }} }} }}'
+        head = (
+            f'layer {{ name: "data" type: "Input" top: "data" '
+            f"input_param {{ shape {{ dim: 1 dim: 2 dim: {height} dim: 8 }} }} }}"
+        )
         net = net_of(
             f'layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param {{ pool: {pool} '
             f"kernel_size: {kernel} stride: {stride} pad: {pad} round_mode: {rounding} }} }}",
@@ -252,7 +267,9 @@ def test_preprocessing_like_the_transformer(small):
     t.set_raw_scale("data", 255)
     t.set_mean("data", mean)
     t.set_input_scale("data", 0.017)
-    steps = export.Preprocess(layout="nhwc", channel_swap=(2, 0, 1), raw_scale=255, mean=mean, input_scale=0.017)
+    steps = export.Preprocess(
+        layout="nhwc", channel_swap=(2, 0, 1), raw_scale=255, mean=mean, input_scale=0.017
+    )
     picture = np.random.default_rng(1).uniform(0, 1, (9, 8, 3)).astype(np.float32)
     np.testing.assert_allclose(steps.apply(picture[None])[0], t.preprocess("data", picture), rtol=1e-6)
     assert export.onnx(small, preprocess=steps).verification.agrees
@@ -264,7 +281,10 @@ def test_preprocessing_like_the_transformer(small):
         ({"layout": "hwc"}, "layout: expected nchw or nhwc, found 'hwc'"),
         ({"dtype": "int8"}, "dtype: expected float32 or uint8, found 'int8'"),
         ({"channel_swap": (0, 1)}, "expected the numbers 0 to 2 in some order, found 0,1"),
-        ({"mean": (1, 2)}, "mean: expected one value, 3 .one for each channel. or an array of 3 x 9 x 8, found 2 x 1 x 1"),
+        (
+            {"mean": (1, 2)},
+            "mean: expected one value, 3 .one for each channel. or an array of 3 x 9 x 8, found 2 x 1 x 1",
+        ),
         ({"input": "picture"}, "say which input takes pictures, one of data; found picture"),
     ],
 )
@@ -313,11 +333,15 @@ def test_arguments(small):
 
 def test_without_the_packages(small, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingPackageError, match=r'verifying a model .*--no-check.* pip install "caffebn\[onnx\]"'):
+    with pytest.raises(
+        MissingPackageError, match=r'verifying a model .*--no-check.* pip install "caffebn\[onnx\]"'
+    ):
         export.onnx(small)
     assert export.onnx(small, check=False).verification is None
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingPackageError, match=r'export to ONNX needs the package "onnx": pip install "caffebn\[onnx\]"'):
+    with pytest.raises(
+        MissingPackageError, match=r'export to ONNX needs the package "onnx": pip install "caffebn\[onnx\]"'
+    ):
         export.onnx(small)
 
 
@@ -326,6 +350,8 @@ def test_a_model_that_differs_is_not_written(small, tmp_path, monkeypatch):
         b.op("Sigmoid", [node.bottoms[0].name], [node.tops[0].name])
 
     monkeypatch.setitem(CONVERTERS, "ReLU", wrong)
-    with pytest.raises(export.VerifyError, match='DIFFER: batch sizes 1, 2, 5, largest difference .* in "prob"'):
+    with pytest.raises(
+        export.VerifyError, match='DIFFER: batch sizes 1, 2, 5, largest difference .* in "prob"'
+    ):
         export.onnx(small, tmp_path / "wrong.onnx")
     assert not (tmp_path / "wrong.onnx").exists()

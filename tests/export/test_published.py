@@ -49,7 +49,9 @@ def test_open_nsfw_agrees_with_the_model_that_others_made(nsfw, pictures, fold):
     (expected,) = theirs.run(None, {"input:0": prepared})
     np.testing.assert_allclose(found, expected, atol=2e-6)
     noise = np.random.default_rng(1).standard_normal((2, 224, 224, 3)).astype(np.float32)
-    plain = export.onnx(nsfw, fold_batch_norm=fold, preprocess=export.Preprocess(layout="nhwc"), batches=(2,)).model
+    plain = export.onnx(
+        nsfw, fold_batch_norm=fold, preprocess=export.Preprocess(layout="nhwc"), batches=(2,)
+    ).model
     (found,) = onnxruntime.InferenceSession(plain.SerializeToString()).run(None, {"data": noise})
     np.testing.assert_allclose(found, theirs.run(None, {"input:0": noise})[0], atol=1e-5)
 
@@ -60,7 +62,15 @@ def test_open_nsfw_in_pytorch(nsfw):
 
 # with initial weights and statistics of any kind values grow from layer to layer; they are compared with the largest
 SMALL = ["lenet", "lenet_bn", "mnist_bn", "cifar_resnet_20"]
-LARGE = ["densenet_121", "inception_bn", "mobilenet_v1", "mobilenet_v2", "resnet_18", "resnet_50_v2", "resnext_50"]
+LARGE = [
+    "densenet_121",
+    "inception_bn",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "resnet_18",
+    "resnet_50_v2",
+    "resnext_50",
+]
 
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])

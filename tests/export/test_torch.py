@@ -16,7 +16,9 @@ from tests.export.nets import fill_statistics, golden_files, golden_net
 
 torch = pytest.importorskip("torch")
 
-HEAD = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 7 dim: 6 } } }'
+HEAD = (
+    'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 4 dim: 7 dim: 6 } } }'
+)
 
 
 def net_of(layers: str, head: str = HEAD) -> Net:
@@ -25,14 +27,18 @@ def net_of(layers: str, head: str = HEAD) -> Net:
 
 def module_of(exported):
     module = load_source(exported.source, exported.class_name)
-    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in exported.state.items()})
+    module.load_state_dict(
+        {name: torch.from_numpy(np.array(value)) for name, value in exported.state.items()}
+    )
     return module
 
 
 # -- all layer types, on the nets that real Caffe was recorded with
 
 
-@pytest.mark.parametrize("path", [path for path in golden_files() if path.stem != "Im2col__nd"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in golden_files() if path.stem != "Im2col__nd"], ids=lambda path: path.stem
+)
 def test_recorded_layers(path):
     net, ends = golden_net(path)
     try:
@@ -165,7 +171,9 @@ def test_large_padding():
 
 
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
-@pytest.mark.parametrize("kernel, stride, pad", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (4, 3, 1), (5, 2, 2), (2, 3, 1)])
+@pytest.mark.parametrize(
+    "kernel, stride, pad", [(2, 2, 0), (3, 2, 0), (3, 2, 1), (4, 3, 1), (5, 2, 2), (2, 3, 1)]
+)
 def test_pooling_by_the_rules_of_caffe(pool, kernel, stride, pad):
     for height in range(5, 11):
         net = net_of(
@@ -193,7 +201,11 @@ BN = 'layer {{ name: "bn" type: "BatchNorm" bottom: "data" top: "bn" batch_norm_
     ("fields", "option", "expected"),
     [
         ("", "text", "nn.BatchNorm2d(4, affine=False, momentum=0.001)"),
-        ("moving_average_fraction: 0.95 eps: 0.001", "text", "nn.BatchNorm2d(4, eps=0.001, affine=False, momentum=0.05)"),
+        (
+            "moving_average_fraction: 0.95 eps: 0.001",
+            "text",
+            "nn.BatchNorm2d(4, eps=0.001, affine=False, momentum=0.05)",
+        ),
         ("moving_average_fraction: 1", "text", "nn.BatchNorm2d(4, affine=False, momentum=None)"),
         ("use_global_stats: true", "text", "FrozenBatchNorm2d(4, affine=False)"),
         ("use_global_stats: true", "train", "nn.BatchNorm2d(4, affine=False, momentum=0.001)"),
@@ -275,14 +287,18 @@ def test_gradients_are_those_of_caffe():
     names = dict(module.named_parameters())
     assert len(names) == len(PAIRS)
     for (layer, i), name in PAIRS.items():
-        np.testing.assert_allclose(names[name].grad.numpy(), net.params[layer][i].diff, atol=2e-6, err_msg=name)
+        np.testing.assert_allclose(
+            names[name].grad.numpy(), net.params[layer][i].diff, atol=2e-6, err_msg=name
+        )
 
 
 def test_training_steps_are_those_of_caffe():
     """Momentum, weight decay, lr_mult, and the running statistics."""
     net, module = trained()
     optimizer = torch.optim.SGD(module.param_groups(0.1, 0.01), momentum=0.9)
-    settings = text.parse("base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01", "SolverParameter")
+    settings = text.parse(
+        "base_lr: 0.1 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.01", "SolverParameter"
+    )
     settings.net_param = text.parse(TRAINED)
     solver = get_solver(settings)
     for name, blobs in net.params.items():
@@ -345,9 +361,13 @@ def test_refusals(small, tmp_path):
 
 def test_without_the_package(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingPackageError, match=r'verifying a module .*--no-check.* pip install "caffebn\[torch\]"'):
+    with pytest.raises(
+        MissingPackageError, match=r'verifying a module .*--no-check.* pip install "caffebn\[torch\]"'
+    ):
         export.torch(small)
-    with pytest.raises(MissingPackageError, match=r"writing a \.pt file .weights as \.safetensors need none."):
+    with pytest.raises(
+        MissingPackageError, match=r"writing a \.pt file .weights as \.safetensors need none."
+    ):
         export.torch(small, tmp_path / "net.py", check=False)
     assert list(tmp_path.iterdir()) == []
     export.torch(small, tmp_path / "net.py", check=False, state="safetensors")

@@ -23,7 +23,10 @@ def upgraded(layers: str):
 
 @pytest.mark.parametrize(("given", "mode", "size"), [("false", "FLOOR", 2), ("true", "CEIL", 3)])
 def test_ceil_mode(given, mode, size):
-    pool = f'layer {{ name: "p" type: "Pooling" bottom: "d" top: "p" pooling_param {{ kernel_size: 3 stride: 2 ceil_mode: {given} }} }}'
+    pool = (
+        f'layer {{ name: "p" type: "Pooling" bottom: "d" top: "p" '
+        f"pooling_param {{ kernel_size: 3 stride: 2 ceil_mode: {given} }} }}"
+    )
     net, changes = upgraded(pool)
     assert net.layer[0].pooling_param.round_mode == mode and not net.layer[0].pooling_param.unknown
     assert changes == ['ceil_mode is now round_mode: "p"']
@@ -31,13 +34,20 @@ def test_ceil_mode(given, mode, size):
 
 
 def test_round_mode_counts_beside_ceil_mode():
-    net, _ = upgraded('layer { name: "p" type: "Pooling" pooling_param { ceil_mode: true round_mode: FLOOR } }')
+    net, _ = upgraded(
+        'layer { name: "p" type: "Pooling" pooling_param { ceil_mode: true round_mode: FLOOR } }'
+    )
     assert net.layer[0].pooling_param.round_mode == "FLOOR"
 
 
 @pytest.mark.parametrize(
     ("fields", "dilation"),
-    [("hole: 2", [2]), ("hole_h: 2 hole_w: 3", [2, 3]), ("dilation_h: 4 dilation_w: 5", [4, 5]), ("hole_w: 2", [1, 2])],
+    [
+        ("hole: 2", [2]),
+        ("hole_h: 2 hole_w: 3", [2, 3]),
+        ("dilation_h: 4 dilation_w: 5", [4, 5]),
+        ("hole_w: 2", [1, 2]),
+    ],
 )
 def test_older_names_of_dilation(fields, dilation):
     net, changes = upgraded(f'layer {{ name: "c" type: "Convolution" convolution_param {{ {fields} }} }}')
@@ -45,7 +55,9 @@ def test_older_names_of_dilation(fields, dilation):
     assert changes == ['hole or dilation_h and dilation_w are now dilation: "c"']
 
 
-@pytest.mark.parametrize("kind, field", [("Convolution", "convolution_param"), ("InnerProduct", "inner_product_param")])
+@pytest.mark.parametrize(
+    "kind, field", [("Convolution", "convolution_param"), ("InnerProduct", "inner_product_param")]
+)
 def test_fused_relu_of_intel(kind, field):
     net, _ = upgraded(
         f'layer {{ name: "c" type: "{kind}" bottom: "a" top: "c" {field} {{ relu: true negative_slope: 0.1 }} '
@@ -84,7 +96,8 @@ def test_axpy_of_senet(shape):
 def test_what_changes_nothing_is_kept_without_a_word():
     net, changes = upgraded(
         'default_forward_type: FLOAT16 layer { name: "c" type: "Convolution" forward_type: FLOAT '
-        'convolution_param { conv_algos_override: "1,1,1" } } layer { name: "e" type: "Eltwise" eltwise_param { engine: MKLDNN } }'
+        'convolution_param { conv_algos_override: "1,1,1" } } layer { name: "e" type: "Eltwise" eltwise_param { '
+        "engine: MKLDNN } }"
     )
     assert changes == []
     assert "conv_algos_override" in str(net) and "default_forward_type" in str(net)
