@@ -62,7 +62,7 @@ def test_open_nsfw_in_pytorch(nsfw):
 
 # with initial weights and statistics of any kind values grow from layer to layer; they are compared with the largest
 SMALL = ["lenet", "lenet_bn", "mnist_bn", "cifar_resnet_20"]
-LARGE = [
+LARGE = ["densenet_121", "mobilenet_v2", "resnet_18"]
     "densenet_121",
     "inception_bn",
     "mobilenet_v1",
