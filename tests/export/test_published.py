@@ -63,14 +63,6 @@ def test_open_nsfw_in_pytorch(nsfw):
 # with initial weights and statistics of any kind values grow from layer to layer; they are compared with the largest
 SMALL = ["lenet", "lenet_bn", "mnist_bn", "cifar_resnet_20"]
 LARGE = ["densenet_121", "mobilenet_v2", "resnet_18"]
-    "densenet_121",
-    "inception_bn",
-    "mobilenet_v1",
-    "mobilenet_v2",
-    "resnet_18",
-    "resnet_50_v2",
-    "resnext_50",
-]
 
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
