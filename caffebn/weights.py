@@ -1,4 +1,4 @@
-"""Weights by layer name: .caffemodel and .caffemodel.h5 files, into and out of nets.
+"""Weights by layer name: .caffemodel, .caffemodel.h5, .npz and .safetensors files, into and out of nets.
 
 This module knows layers' parameter blobs, ``{layer name: [blob, ...]}``, and nothing of nets.
 """
@@ -22,19 +22,24 @@ from caffebn.blob import Blob, times
 from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.files import replacing
 from caffebn.ops import threads
-from caffebn.proto import Message, binary, blob_array, upgrade
+from caffebn.proto import Message, binary, blob_array, make_blob, upgrade
+from caffebn.tensors import read_tensors
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = [
     "Report",
+    "as_stored",
+    "blob_arrays",
     "blob_messages",
     "copy_weights",
     "h5py_package",
     "read_hdf5",
+    "read_stored",
     "read_weights",
     "same_shape",
+    "stored_arrays",
     "write_hdf5",
 ]
 
@@ -80,7 +85,9 @@ class Report:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | None]]:
-    """Read the blobs of every layer of a .caffemodel or, by its ending .h5, of an HDF5 file.
+    """Read the blobs of every layer of a .caffemodel or, by its ending, of a .h5, .npz or .safetensors file.
+
+    In the last two the arrays are named ``<layer>/<index of the blob>``, as `blob_arrays` names them.
 
     Parameters
     ----------
@@ -101,11 +108,44 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     """
     if str(path).endswith((".h5", ".hdf5")):
         return read_hdf5(path)
+    if str(path).endswith((".npz", ".safetensors")):
+        return _by_layer(path, read_tensors(path))
+    return stored_arrays(read_stored(path), str(path))
+
+
+def read_stored(path: str | os.PathLike[str]) -> Message:
+    """Read a .caffemodel as a NetParameter in the present form.
+
+    Raises
+    ------
+    FileError, FormatError
+        As `read_weights`.
+    """
     content = binary.mapped(path)
     if threads.for_work(len(content)) > 1:
         Thread(target=_meet_pages, args=[content], daemon=True).start()
     net = binary.parse(content, "NetParameter", str(path))
     upgrade.net(net, str(path))
+    return net
+
+
+def as_stored(weights: Weights, types: Mapping[str, str]) -> Message:
+    """Make a NetParameter of arrays by layer name, with layer types by name as far as they are known."""
+    net = Message("NetParameter")
+    for name, arrays in weights.items():
+        layer = net.add("layer", name=name, type=types.get(name, ""))
+        layer.blobs = [make_blob(np.asarray(array)) for array in arrays if array is not None]
+    return net
+
+
+def stored_arrays(net: Message, source: str) -> dict[str, list[np.ndarray | None]]:
+    """Return the blobs of every layer of a NetParameter by layer name; `source` is for errors.
+
+    Raises
+    ------
+    FormatError
+        A blob is damaged.
+    """
     weights: dict[str, list[np.ndarray | None]] = {}
     for layer in net.layer:
         blobs: list[np.ndarray | None] = []
@@ -113,7 +153,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
             try:
                 blobs.append(blob_array(blob))
             except FormatError as e:
-                raise FormatError(f'{path}: layer "{layer.name}", blob {i}: {e.message}') from None
+                raise FormatError(f'{source}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
 
@@ -121,6 +161,28 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
 def _meet_pages(content: mmap) -> None:
     """Touch each page of a mapped file, so that a copy finds them mapped; meanwhile another core may parse it."""
     np.frombuffer(content, np.uint8)[::PAGESIZE].max()
+
+
+def _by_layer(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]
+) -> dict[str, list[np.ndarray | None]]:
+    by_layer: dict[str, dict[int, np.ndarray]] = {}
+    for name, array in tensors.items():
+        layer, _, index = name.rpartition("/")
+        if not layer or not index.isdecimal() or int(index) >= MAX_BLOBS:
+            raise FormatError(
+                f'{path}: array "{name}": expected names of the form <layer>/<index>, such as "conv1/0"; to take '
+                "weights with other names use caffebn import-weights"
+            )
+        if array.dtype.kind != "f":
+            raise FormatError(f'{path}: array "{name}": expected real numbers, found {array.dtype}')
+        by_layer.setdefault(layer, {})[int(index)] = array
+    return {layer: [arrays.get(i) for i in range(max(arrays) + 1)] for layer, arrays in by_layer.items()}
+
+
+def blob_arrays(layers: Mapping[str, Sequence[Blob]]) -> dict[str, np.ndarray]:
+    """Return the values of parameter blobs under the names ``<layer>/<index>``, as `read_weights` takes them."""
+    return {f"{layer}/{i}": blob.data for layer, blobs in layers.items() for i, blob in enumerate(blobs)}
 
 
 def copy_weights(
@@ -237,8 +299,8 @@ def _count_message(source: str, name: str, kind: str, expected: int, found: int)
             + (
                 "two blobs lacks the factor: if they are the statistics themselves, add a third blob that holds 1"
                 if found == 2
-                else "another number comes from a fork of Caffe whose layer also scales: "
-                "convert it to BatchNorm + Scale"
+                else "another number comes from a fork of Caffe whose layer also scales: give the weights when the "
+                "net is made, or convert them with caffebn convert-bn"
             )
         )
     return f"{text}: is bias_term the same in both?"

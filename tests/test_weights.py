@@ -168,7 +168,7 @@ def test_old_four_number_shapes_are_aligned_at_the_right(tmp_path):
 def test_batch_norms_of_another_make_are_refused(tmp_path, blobs, message):
     path = write(tmp_path / "w.caffemodel", {"bn": blobs})
     with pytest.raises(errors.WeightsError, match=rf'layer "bn" \(BatchNorm\): the net {message}'):
-        net().copy_from(path)
+        caffebn.Net.from_text(BODY, caffebn.TEST, dialect="bvlc").copy_from(path)
 
 
 def test_bias_term_is_named(tmp_path):

@@ -1,4 +1,4 @@
-"""The BatchNorm workbench: fold, compare, lint, population statistics.
+"""The BatchNorm workbench: fold, compare, lint, population statistics, dialects.
 
 Each function is one command of ``caffebn``, too; docs/batchnorm.md shows them at work.
 """

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from caffebn import blocks, ops, seeding
+from caffebn import blocks, dialects, ops, seeding
 from caffebn.blob import Blob, Changes
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
@@ -25,7 +25,17 @@ from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.net.steps import LayerStep, Pass, Step
 from caffebn.proto import Message, binary, upgrade
-from caffebn.weights import Report, blob_messages, copy_weights, read_hdf5, read_weights, write_hdf5
+from caffebn.weights import (
+    Report,
+    as_stored,
+    blob_messages,
+    copy_weights,
+    read_hdf5,
+    read_stored,
+    read_weights,
+    stored_arrays,
+    write_hdf5,
+)
 
 __all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
@@ -108,6 +118,10 @@ class Net:
         Run several layers as one where nobody can see a difference but by rounding: BatchNorm, Scale and ReLU in place on
         one blob, and what follows a convolution in place.  A pass of which someone sees the inside (callbacks, `start`
         and `end`, `debug_info`) runs layer by layer all the same.
+    dialect : str, optional
+        In which dialect of batch normalisation text and weights are (docs/dialects.md).  By default that is found out;
+        layers of a fork are rewritten as BatchNorm and Scale, with a warning that says so, and refused where it is not
+        certain.  ``"bvlc"`` takes everything as Caffe does.
 
     Attributes
     ----------
@@ -154,6 +168,7 @@ class Net:
         dtype: str | type | np.dtype = np.float32,
         strict: bool = False,
         fuse: bool = True,
+        dialect: str | None = None,
     ):
         weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
         if isinstance(model, Message):
@@ -172,10 +187,16 @@ class Net:
             raise ArgumentError(f"dtype: expected float32 or float64, found {self.dtype}")
 
         upgrade.net(definition, source)
+        self._dialect, self._foreign = dialect, definition.copy()
+        arrays, converted = self._read(weights, [source])
+        if converted is not None and converted.net is not None:
+            definition = converted.net
+            _tell(source, converted)
         state = definition.mutable("state")
         state.phase = _PHASES[phase]
         state.level = level
         state.stage = [*state.stage, *stages]
+        self._made = {layer.name for layer in definition.layer}
         definition = insert_splits(filter_net(definition, state))
         self.name: str = definition.name
         self.phase: str = state.phase
@@ -193,7 +214,30 @@ class Net:
         self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
         if weights is not None:
-            self.copy_from(weights, strict=strict)
+            self._take(weights, arrays, strict)
+
+    def _read(
+        self, path: str | os.PathLike[str] | None, names: Sequence[str] = ()
+    ) -> tuple[dict[str, list[np.ndarray | None]], dialects.Conversion | None]:
+        """Read a weights file; where it or the text is in a dialect of a fork, convert both."""
+        stored, arrays = None, {}
+        if str(path).endswith((".h5", ".hdf5", ".npz", ".safetensors")) and path is not None:
+            arrays = read_weights(path)
+        elif path is not None:
+            stored = read_stored(path)
+            arrays = stored_arrays(stored, str(path))
+        if self._dialect == dialects.PLAIN:
+            return arrays, None
+        if self._dialect is None and not dialects.speaks_dialect(self._foreign, stored):
+            return arrays, None
+        if stored is None and path is not None:
+            stored = as_stored(arrays, {layer.name: layer.type for layer in self._foreign.layer})
+        converted = dialects.to_plain(
+            self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])]
+        )
+        return (
+            stored_arrays(converted.weights, str(path)) if converted.weights is not None else {}
+        ), converted
 
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
@@ -688,7 +732,15 @@ class Net:
         WeightsError
             Weights do not fit; the net is as it was.
         """
-        return self._take(path, read_weights(path), strict)
+        weights, converted = self._read(path)
+        for layer in converted.net.layer if converted is not None and converted.net is not None else ():
+            if layer.name not in self._made:
+                raise WeightsError(
+                    f"{path}: its layers of batch normalisation hold scale and shift, too, for which the net has "
+                    f"no layer "
+                    f'("{layer.name}"): give the weights when the net is made, Net(model, weights, phase)'
+                )
+        return self._take(path, weights, strict)
 
     def load_hdf5(self, path: str | os.PathLike[str], strict: bool = False) -> Report:
         """Copy weights from an HDF5 file of any name; otherwise as `copy_from`."""
@@ -814,6 +866,12 @@ def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages
     if phase not in _PHASES:
         raise ArgumentError(f"phase: expected caffebn.TRAIN or caffebn.TEST, found {phase!r}")
     return weights, phase, int(level), list(stages or ())
+
+
+def _tell(source: str, converted: dialects.Conversion) -> None:
+    lines = converted.summary()
+    if lines:
+        warnings.warn("\n".join([f"{source}: {lines[0]}", *lines[1:]]), CaffebnWarning, stacklevel=3)
 
 
 def _loss_weights(layer: Layer, n_tops: int) -> list[float]:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from caffebn.errors import ParseError, Where, did_you_mean
-from caffebn.proto import kinds, wire
+from caffebn.proto import forks, kinds, wire
 from caffebn.proto.message import Message, Repeated, first_line, new, place
 from caffebn.proto.schema import UNKNOWN, Field, MessageType
 from caffebn.proto.source import Source
@@ -380,7 +380,7 @@ class Reader:
 
     def _unknown_field(self, message: Message, name: str, at: int, colon: bool, depth: int) -> None:
         type = message._type
-        if type is not UNKNOWN:
+        if type is not UNKNOWN and not forks.is_known(type.name, name):
             self._complain(type, name, at)
         if name[0].isdigit() or name[0] == ".":
             message.unknown.append(self._numbered(name, at))

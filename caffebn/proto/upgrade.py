@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from caffebn.errors import CaffebnWarning, NetError, did_you_mean
+from caffebn.proto import forks
 from caffebn.proto.message import Message, Repeated, new, place
 from caffebn.proto.schema import messages, parameter_field
 from caffebn.proto.unknown import UnknownBinary
@@ -97,6 +98,7 @@ def net(message: Message, filename: str = "") -> list[str]:
       go to the parameters of that type or to ``transform_param``; fields that the type does not have
       are left out with a warning.  A padding layer becomes the ``pad`` of what reads it.
     * ``input`` with ``input_shape`` or ``input_dim`` becomes an Input layer in front.
+    * What forks of Caffe say in words of their own, and Caffe can say, too, is said in Caffe's (`forks.rewrite`).
     * A BatchNorm layer with exactly three ``param`` gets ``lr_mult`` and ``decay_mult`` 0 in
       each, for its blobs are statistics and must not be learned.
 
@@ -128,6 +130,7 @@ def net(message: Message, filename: str = "") -> list[str]:
         *_upgrade_layers(message, filename),
         *_upgrade_input(message, filename),
         *_upgrade_batch_norm(message),
+        *forks.rewrite(message),
     ]
 
 

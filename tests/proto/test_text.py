@@ -256,7 +256,7 @@ def test_the_message_type_must_exist():
 FORK = """\
 layer {
   name: "bn"
-  bn_param {
+  bm_param {
     frozen: true
     momentum: -0.5
     inner <
@@ -277,14 +277,14 @@ def test_unknown_fields_are_kept_with_a_warning_each():
     with pytest.warns(CaffebnWarning) as caught:
         net = text.parse(FORK, filename="net.prototxt")
     assert [str(warning.message) for warning in caught] == [
-        'net.prototxt:3:3: layer "bn": LayerParameter has no field "bn_param"; it is kept, but not used; '
+        'net.prototxt:3:3: layer "bn": LayerParameter has no field "bm_param"; it is kept, but not used; '
         'did you mean "mvn_param"?',
         'net.prototxt:14:5: layer "bn": BatchNormParameter has no field "epss"; it is kept, but not used; '
         'did you mean "eps"?',
     ]
     assert caught[0].filename == __file__
     (field,) = net.layer[0].unknown
-    assert (field.name, field.where) == ("bn_param", ("net.prototxt", 3, 3))
+    assert (field.name, field.where) == ("bm_param", ("net.prototxt", 3, 3))
     values = {u.name: u.value for u in field.value.unknown}
     assert values["frozen"] == "true"
     assert isinstance(values["frozen"], Identifier)
@@ -310,14 +310,14 @@ def test_unknown_fields_are_written_back():
     printed = text.dump(net)
     assert parse_quietly(printed) == net
     assert printed == (
-        'layer {\n  name: "bn"\n  batch_norm_param {\n    epss: 3\n  }\n  bn_param {\n    frozen: true\n'
+        'layer {\n  name: "bn"\n  batch_norm_param {\n    epss: 3\n  }\n  bm_param {\n    frozen: true\n'
         '    momentum: -0.5\n    inner {\n      list: [1, A, "s", {\n        x: 1\n      }]\n    }\n'
         "    count: 16\n    none: -inf\n    empty: []\n  }\n}\n"
     )
 
 
 def test_strict_refuses_unknown_fields():
-    with pytest.raises(ParseError, match='net.prototxt:3:3: LayerParameter has no field "bn_param"; did'):
+    with pytest.raises(ParseError, match='net.prototxt:3:3: LayerParameter has no field "bm_param"; did'):
         text.parse(FORK, filename="net.prototxt", strict=True)
 
 

@@ -1,0 +1,305 @@
+"""A net as exporters want it: every value has one maker, and BatchNorm knows its Scale.
+
+Caffe's layers work in place, so one blob name stands for several values, and read blobs through Splits.
+Here each value is made once and named once, Splits are gone, and a BatchNorm that only a Scale reads has
+taken that Scale in.  Parameters are arrays that may be changed without touching the net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from caffebn.errors import ArgumentError, CaffebnError, NetError, did_you_mean
+from caffebn.layers import Layer
+from caffebn.net import Net
+from caffebn.proto import Message
+
+__all__ = ["DYNAMIC", "Graph", "Node", "Value", "fold", "statistics", "trace"]
+
+DYNAMIC = -1
+"""A size that follows the batch."""
+
+
+@dataclass(eq=False)
+class Value:
+    """What a layer makes: one version of a blob.
+
+    Attributes
+    ----------
+    name : str
+        The blob's name for an input and for the last version of other blobs, else ``blob/layer``.
+    blob : str
+        Name of the blob.
+    shape : tuple of int
+        Sizes when the net was traced.
+    sizes : tuple of int
+        The same, with `DYNAMIC` for what follows the batch.
+    """
+
+    name: str
+    blob: str
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """A layer with the values it reads and makes.
+
+    Attributes
+    ----------
+    layer : Layer
+    bottoms, tops : list of Value
+    params : list of ndarray
+        The layer's parameters: the net's memory, or what `fold` has put in their place.
+    scale : Layer or None
+        For a BatchNorm: the Scale behind it that it has taken in.
+    scale_params : list of ndarray
+        The parameters of that Scale.
+    folded : list of str
+        Names of the layers that `fold` has put into this one.
+    """
+
+    layer: Layer
+    bottoms: list[Value]
+    tops: list[Value]
+    params: list[np.ndarray]
+    scale: Layer | None = None
+    scale_params: list[np.ndarray] = field(default_factory=list)
+    folded: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.layer.name
+
+    @property
+    def type(self) -> str:
+        """The layer's type."""
+        return self.layer.type
+
+
+@dataclass(eq=False)
+class Graph:
+    """The net: nodes in order of execution, the inputs' values, and the value of each output by its name."""
+
+    net: Net
+    inputs: list[Value]
+    nodes: list[Node]
+    outputs: dict[str, Value]
+
+    def readers(self, value: Value) -> list[Node]:
+        """Nodes that read a value, once for each of their bottoms."""
+        return [node for node in self.nodes for bottom in node.bottoms if bottom is value]
+
+    def only_reader(self, value: Value) -> Node | None:
+        """The node that alone reads a value which is no output of the net."""
+        readers = self.readers(value)
+        if len(readers) != 1 or any(out is value for out in self.outputs.values()):
+            return None
+        return readers[0]
+
+
+def trace(
+    net: Net, fixed_batch: bool = False, outputs: Sequence[str] | None = None, drop_identities: bool = True
+) -> Graph:
+    """Follow the values of a net in the phase TEST.
+
+    Which sizes follow the batch is found by giving the first input, and all whose first axis is as long, one more
+    item and looking what changes; the net has its own shapes again afterwards.
+
+    Parameters
+    ----------
+    net : Net
+    fixed_batch : bool
+        Take all sizes as they are.
+    outputs : sequence of str, optional
+        Blobs to end in, in place of the net's outputs; layers that they do not need are left out.
+    drop_identities : bool
+        Leave out layers that only hand on their bottom in the phase TEST (Dropout).
+
+    Raises
+    ------
+    ArgumentError
+        The net is in the phase TRAIN, or there is no such blob.
+    NetError
+        It cannot run with another batch size, or two of its layers have one name.
+    """
+    if net.phase != "TEST":
+        raise ArgumentError("a net is exported in the phase TEST: make it with caffebn.TEST")
+    if len(net.layer_dict) < len(net.layers):
+        raise NetError("two layers of the net have one name: rename one of them to export the net")
+    if outputs:
+        net = _cut(net, outputs)
+    shapes, sizes = _sizes(net, fixed_batch)
+    last_maker = {name: layer.name for layer in net.layers for name in net.top_names[layer.name]}
+    current: dict[str, Value] = {}
+    names: set[str] = set()
+    graph = Graph(net, [], [], {})
+    for layer in net.layers:
+        bottoms = [current[name] for name in net.bottom_names[layer.name]]
+        if layer.type == "Split" or (layer.type == "Dropout" and drop_identities):
+            current.update((name, bottoms[0]) for name in net.top_names[layer.name])
+            continue
+        tops = []
+        for name in net.top_names[layer.name]:
+            plain = layer.type == "Input" or (last_maker[name] == layer.name and name not in net.inputs)
+            unique = name if plain else f"{name}/{layer.name}"
+            while unique in names:
+                unique += "_"
+            names.add(unique)
+            tops.append(Value(unique, name, shapes[name], sizes[name]))
+            current[name] = tops[-1]
+        if layer.type == "Input":
+            graph.inputs += tops
+        else:
+            graph.nodes.append(Node(layer, bottoms, tops, [blob.data for blob in layer.blobs]))
+    graph.outputs = {name: current[name] for name in outputs or net.outputs}
+    if not graph.outputs:
+        raise NetError("the net has no outputs: there is nothing to export")
+    if outputs:  # an Input layer that is needed for one of its tops brings the others, such as labels
+        graph.inputs = [v for v in graph.inputs if graph.readers(v) or v in graph.outputs.values()]
+    _join_scales(graph)
+    return graph
+
+
+def _cut(net: Net, outputs: Sequence[str]) -> Net:
+    """Make a net of the layers on which these blobs depend, with the same parameters."""
+    for name in outputs:
+        if name not in net.blobs:
+            raise ArgumentError(f'there is no blob "{name}" to end in{did_you_mean(name, net.blobs)}')
+    wanted, kept = set(outputs), []
+    for layer in reversed(net.layers):
+        if wanted.intersection(net.top_names[layer.name]):
+            wanted.update(net.bottom_names[layer.name])
+            kept.append(layer.spec.copy())
+    definition = Message("NetParameter", name=net.name)
+    definition.layer = kept[::-1]
+    for spec in definition.layer:
+        spec.clear("blobs")
+    part = Net(definition, net.phase, device=net.device, dtype=net.dtype)
+    for name in part.inputs:
+        part.blobs[name].reshape(*net.blobs[name].shape)
+    part.reshape()
+    part.share_with(net)
+    return part
+
+
+def _sizes(net: Net, fixed: bool) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    before = {name: blob.shape for name, blob in net.blobs.items()}
+    items = next((before[name][0] for name in net.inputs if before[name]), None)
+    if fixed or items is None:
+        return before, before
+    try:
+        for name in net.inputs:
+            if before[name][:1] == (items,):
+                net.blobs[name].reshape(items + 1, *before[name][1:])
+        net.reshape()
+    except CaffebnError as e:
+        raise NetError(
+            f"the net cannot run with another batch size than its own: {e}. Export it with a fixed batch "
+            "(--fixed-batch)"
+        ) from None
+    finally:
+        after = {name: blob.shape for name, blob in net.blobs.items()}
+        for name in net.inputs:
+            net.blobs[name].reshape(*before[name])
+        net.reshape()
+    return before, {
+        name: tuple(a if a == b else DYNAMIC for a, b in zip(before[name], after[name], strict=True))
+        for name in before
+    }
+
+
+def statistics(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Stored mean and variance of a BatchNorm in float64: the sums divided by the factor, 0 for a factor of 0."""
+    sum_mean, sum_var, factor = (np.asarray(p, np.float64).reshape(-1) for p in node.params)
+    scale = 0.0 if factor[0] == 0 else 1.0 / factor[0]
+    return sum_mean * scale, sum_var * scale
+
+
+def affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift by channel, in float64, that a BatchNorm with stored statistics or a Scale amounts to."""
+    if node.type == "Scale":
+        scale, *bias = (np.asarray(p, np.float64).reshape(-1) for p in node.params)
+        return scale, bias[0] if bias else np.zeros_like(scale)
+    mean, var = statistics(node)
+    slope = 1 / np.sqrt(var + np.float32(node.layer.param.eps))
+    shift = -mean * slope
+    if node.scale is not None:
+        gamma, *beta = (np.asarray(p, np.float64).reshape(-1) for p in node.scale_params)
+        slope, shift = slope * gamma, shift * gamma + (beta[0] if beta else 0)
+    return slope, shift
+
+
+def is_channel_scale(node: Node) -> bool:
+    """Whether a node is a learned Scale of axis 1, one value a channel."""
+    if node.type != "Scale" or len(node.bottoms) != 1:
+        return False
+    p, n_axes = node.layer.param, len(node.bottoms[0].shape)
+    return n_axes >= 2 and p.num_axes == 1 and p.axis in (1, 1 - n_axes)
+
+
+def _join_scales(graph: Graph) -> None:
+    for node in [n for n in graph.nodes if n.type == "BatchNorm"]:
+        reader = graph.only_reader(node.tops[0])
+        if reader is not None and is_channel_scale(reader):
+            node.scale, node.scale_params, node.tops = reader.layer, reader.params, reader.tops
+            graph.nodes.remove(reader)
+
+
+_CHANNEL_AXIS = {"Convolution": "channel_axis", "Deconvolution": "channel_axis", "InnerProduct": "split_axis"}
+
+
+def fold(graph: Graph) -> list[str]:
+    """Put each BatchNorm with stored statistics, and each Scale, into the layer before it where that is exact.
+
+    That layer is a Convolution, Deconvolution or InnerProduct whose output nothing else reads.  The new
+    weights are computed in float64: ``W' = W s``, ``b' = b s + t``.
+
+    Returns
+    -------
+    list of str
+        The layers that are gone, in net order; others stay.
+    """
+    gone = []
+    makers = {id(value): node for node in graph.nodes for value in node.tops}
+    for node in list(graph.nodes):
+        if not (node.type == "BatchNorm" and node.layer.use_global_stats or is_channel_scale(node)):  # type: ignore[attr-defined]
+            continue
+        maker = makers.get(id(node.bottoms[0]))
+        if maker is None or maker.type not in _CHANNEL_AXIS or len(maker.tops) != 1:
+            continue
+        if (
+            getattr(maker.layer, _CHANNEL_AXIS[maker.type]) != 1
+            or graph.only_reader(maker.tops[0]) is not node
+        ):
+            continue
+        _absorb(maker, *affine(node))
+        names = [node.name, *([node.scale.name] if node.scale is not None else [])]
+        maker.folded += names
+        gone += names
+        maker.tops = node.tops
+        makers[id(node.tops[0])] = maker
+        graph.nodes.remove(node)
+    return gone
+
+
+def _absorb(maker: Node, slope: np.ndarray, shift: np.ndarray) -> None:
+    weights = np.asarray(maker.params[0], np.float64)
+    bias = np.asarray(maker.params[1], np.float64) if len(maker.params) > 1 else np.zeros_like(shift)
+    if maker.type == "InnerProduct" and maker.layer.param.transpose:
+        weights = weights * slope
+    elif (
+        maker.type == "Deconvolution"
+    ):  # (C, num_output / group, ...): outputs lie along axis 1, part by part
+        groups = maker.layer.param.group
+        parts = weights.reshape(groups, -1, *weights.shape[1:])
+        factor = slope.reshape(groups, 1, -1, *[1] * (weights.ndim - 2))
+        weights = (parts * factor).reshape(weights.shape)
+    else:
+        weights = weights * slope.reshape(-1, *[1] * (weights.ndim - 1))
+    maker.params = [weights, bias * slope + shift]

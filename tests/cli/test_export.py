@@ -1,0 +1,105 @@
+"""``caffebn export``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from caffebn import Net
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("torch")
+
+
+@pytest.fixture
+def files(net_file, tmp_path):
+    net = Net(net_file, "TEST")
+    for blob, value in zip(net.params["bn"], (3.0, 8.0, 4.0), strict=True):
+        blob.data[...] = value
+    net.save(tmp_path / "net.caffemodel")
+    return net_file, tmp_path / "net.caffemodel"
+
+
+@pytest.fixture
+def exported(run, files, tmp_path):
+    def exported(target, name, *words):
+        return run("export", *files, "--to", target, "-o", tmp_path / name, *words)
+
+    return exported
+
+
+def test_onnx(exported, files, tmp_path):
+    result = exported("onnx", "net.onnx")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(
+        "ONNX Runtime and caffebn agree: batch sizes 1, 2, 5, largest difference "
+    )
+    assert result.stdout.endswith(f"written to {tmp_path / 'net.onnx'} (opset 23, 6 operators)\n")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
+    expected = Net(*files, "TEST").forward(data=x)["prob"]
+    np.testing.assert_allclose(session.run(["prob"], {"data": x})[0], expected, atol=1e-6)
+
+
+def test_onnx_with_everything(exported, tmp_path):
+    result = exported(
+        "onnx", "net.onnx", "--fold", "--opset", 13, "--nhwc", "--uint8", "--channel-swap", "2,1,0", "--raw-scale", 2,
+        "--mean", "104,117,123", "--scale", 0.017, "--output", "fc", "--batch", 3, "--fixed-batch", "--picture", "data",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "2 layers folded into the one before them" in result.stdout
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    assert (session.get_inputs()[0].type, session.get_inputs()[0].shape) == ("tensor(uint8)", [3, 6, 5, 3])
+    assert [out.name for out in session.get_outputs()] == ["fc"]
+
+
+def test_torch(exported, tmp_path):
+    result = exported(
+        "torch", "net.py", "--class-name", "Tiny", "--batch-norm", "frozen", "--state", "safetensors"
+    )
+    assert result.exit_code == 0, result.output
+    assert "PyTorch and caffebn agree" in result.stdout
+    assert (
+        f"class Tiny written to {tmp_path / 'net.py'}, its state_dict to {tmp_path / 'net.safetensors'}"
+        in result.stdout
+    )
+    assert "class Tiny(nn.Module)" in (tmp_path / "net.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "target, name", [("npz", "w.npz"), ("safetensors", "w.safetensors"), ("hdf5", "w.h5")]
+)
+def test_arrays_can_be_read_again(exported, files, tmp_path, target, name):
+    result = exported(target, name)
+    assert (result.exit_code, result.stdout) == (0, f"9 arrays written to {tmp_path / name}\n")
+    first, again = Net(*files, "TEST"), Net(files[0], tmp_path / name, "TEST")
+    for layer, blobs in first.params.items():
+        for a, b in zip(blobs, again.params[layer], strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_no_check(exported):
+    assert "not compared (--no-check)\n" in exported("onnx", "net.onnx", "--no-check").stdout
+
+
+def test_a_difference_fails(exported, tmp_path):
+    result = exported("onnx", "net.onnx", "--tolerance", -1)
+    assert result.exit_code == 1
+    assert "error: ONNX Runtime and caffebn DIFFER: " in result.stderr
+    assert not (tmp_path / "net.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "words", "said"),
+    [
+        ("onnx", "net.pb", [], "--to onnx writes a file that ends in .onnx"),
+        ("hdf5", "net.npz", [], "--to hdf5 writes a file that ends in .h5 or .hdf5"),
+        ("torch", "net.py", ["--fold"], "--fold has no effect on --to torch: leave it out"),
+        ("npz", "net.npz", ["--no-check"], "--check has no effect on --to npz: leave it out"),
+        ("onnx", "net.onnx", ["--mean", "x"], "--mean: expected a .npy or .binaryproto file or numbers"),
+        ("onnx", "net.onnx", ["--output", "pro"], 'there is no blob "pro" to end in; did you mean "prob"?'),
+    ],
+)
+def test_refusals(exported, target, name, words, said):
+    result = exported(target, name, *words)
+    assert result.exit_code == 1 and said in result.stderr
