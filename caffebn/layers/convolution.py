@@ -141,9 +141,7 @@ class Convolution(Convolving):
         x, y = bottom.data.reshape(self.x_shape), top.data.reshape(self.y_shape)
         if residual is not None:
             residual = residual.reshape(self.y_shape)
-        self.ops.conv_forward(
-            x, self.parameters[0].data, bias, y, self.geometry, self.workspace.flat
-        )
+        self.ops.conv_forward(x, self.parameters[0].data, bias, y, self.geometry, self.workspace.flat)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         weights, scratch = self.parameters[0], self.workspace.flat

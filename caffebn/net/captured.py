@@ -43,7 +43,7 @@ class Captured:
                     "net cannot be recorded: run it without"
                 )
         self._net = net
-        self._last = len(layers) - 1
+        self._steps = [step for step in net.steps if step.first >= self._first]
         self._backward = backward
         # what the passes until the graph is there do to statistics, gradients and places in data is undone
         stored = [memory.flat_on_gpu.copy() for memory in net.parameters.memories]
@@ -67,9 +67,14 @@ class Captured:
     def _work(self) -> None:
         if self._backward:
             self._net.parameters.diff.flat_on_gpu.fill(0)
-        self._net._forward(self._first, self._last)
+        for step in self._steps:
+            step.prepare()
+            step.ran = True
+            step.forward()
         if self._backward:
-            self._net._backward(self._last, self._first)
+            for step in reversed(self._steps):
+                if step.needs_backward:
+                    step.backward()
 
     def _all_shapes(self) -> list[tuple[int, ...]]:
         return [blob.shape for blob in self._net.blobs.values()]

@@ -240,7 +240,9 @@ class NormStep(Step):
         factor, bias = _learned(scale)
         gradients: list[np.ndarray | None] = [None, None]
         if scale is not None:
-            for k, (blob, wanted) in enumerate(zip(scale.parameters, scale.param_propagate_down, strict=True)):
+            for k, (blob, wanted) in enumerate(
+                zip(scale.parameters, scale.param_propagate_down, strict=True)
+            ):
                 gradients[k] = blob.diff if wanted else None
         norm.ops.batch_norm_backward(
             x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, None

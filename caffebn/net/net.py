@@ -20,8 +20,8 @@ from caffebn.layers.base import times
 from caffebn.net.captured import Captured
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
-from caffebn.net.parameters import Parameters
 from caffebn.net.fuse import fuse_steps
+from caffebn.net.parameters import Parameters
 from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.net.steps import LayerStep, Pass, Step
@@ -325,7 +325,9 @@ class Net:
             zip(self._bottom_ids, self._top_ids, self._loss_weights, strict=True)
         ):
             in_place = [
-                (self._blob_list[b].on(self.device), w) for b, w in zip(tops, weights, strict=True) if w and b in bottoms
+                (self._blob_list[b].on(self.device), w)
+                for b, w in zip(tops, weights, strict=True)
+                if w and b in bottoms
             ]
             if in_place:
                 self._weights_in_place[i] = in_place

@@ -1,5 +1,6 @@
 """Every computation on an NVIDIA GPU, through CuPy: kernels of the .cu files here, cuBLAS, and cuDNN if installed."""
 
+from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.gpu import cudnn_conv, device
 from caffebn.ops.gpu.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
 from caffebn.ops.gpu.channel import (
@@ -105,7 +106,6 @@ from caffebn.ops.gpu.update import (
     update_rmsprop,
     update_sgd,
 )
-from caffebn.ops.geometry import ConvGeometry
 
 __all__ = [
     "ConvGeometry",

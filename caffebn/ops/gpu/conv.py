@@ -257,9 +257,7 @@ def _parts(x: device.Array, g: ConvGeometry, scratch: device.Array) -> Iterator[
                 yield _Part(x, g, scratch, image, 1, first + begin, min(most, per_group - begin))
 
 
-def _check(
-    op: str, g: ConvGeometry, *, scratch: np.ndarray, **arrays: np.ndarray
-) -> None:
+def _check(op: str, g: ConvGeometry, *, scratch: np.ndarray, **arrays: np.ndarray) -> None:
     """Check every array of a call against the geometry; the first one sets batch and dtype."""
     name, first = next(iter(arrays.items()))
     check_tensor(op, first, name, 2 + len(g.spatial))

@@ -159,9 +159,7 @@ def hinge_loss_backward(
     check(op, dx, "dx", x.shape, x.dtype)
     check(op, scale, "scale", (1,), DOUBLE)
     _check_backward_labels(op, x[:, :, None], label, None)
-    device.launch_each(
-        _kernel(op, x.itemsize), x.size, x, label, x.size, x.shape[1], int(squared), scale, dx
-    )
+    device.launch_each(_kernel(op, x.itemsize), x.size, x, label, x.size, x.shape[1], int(squared), scale, dx)
 
 
 def contrastive_loss(
