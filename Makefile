@@ -1,4 +1,4 @@
-# make run | test | bench | asv | docs | lint | clean
+# make run | test | bench | asv | docs | lint | clean | gpu-check
 #
 # Each target does its whole set-up: it makes .venv with $(PYTHON), installs this package into it (not
 # editable: what is tested is what a user gets) with what the target needs, and installs it again when a
@@ -20,7 +20,10 @@ TEST_ENVIRONMENT := OMP_WAIT_POLICY=passive
 
 MNIST := prototxt_examples/mnist_bn
 
-.PHONY: run test bench asv docs lint clean
+# CUDA 12 or 13, as the driver can: make gpu-check GPU=gpu13
+GPU ?= gpu
+
+.PHONY: run test bench asv docs lint clean gpu-check
 .SECONDARY:
 
 run: $(VENV)/with-data,plot $(VENV)/open-nsfw
@@ -38,6 +41,9 @@ bench: $(VENV)/with-bench
 asv: $(VENV)/with-asv
 	$(BIN)/asv machine --yes --config asv_bench/asv.conf.json
 	$(BIN)/asv run --config asv_bench/asv.conf.json --environment existing:$(CURDIR)/$(BIN)/python --show-stderr $(ARGS)
+
+gpu-check: $(VENV)/with-test,$(GPU)
+	$(BIN)/python asv_bench/gpu_check.py $(ARGS)
 
 docs: $(VENV)/with-docs
 	$(BIN)/mkdocs build --strict $(ARGS)

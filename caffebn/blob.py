@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
+from caffebn import ops
 from caffebn.errors import ArgumentError
 
-__all__ = ["MAX_AXES", "Blob", "Changes", "Memory", "times"]
+__all__ = ["MAX_AXES", "Blob", "Changes", "GpuBlob", "Memory", "times"]
 
 MAX_AXES = 32
 """Caffe's limit on the number of axes of a blob."""
@@ -26,8 +29,15 @@ class Changes:
         self.count = 0
 
 
+# Where the newest values of a memory are
+_HOST, _DEVICE, _BOTH = range(3)
+
+
 class Memory:
-    """Flat memory, made zero at first use, that several blobs may look at.
+    """Flat memory, made zero at first use, that several blobs may look at; on the host, on a GPU, or on both.
+
+    As in Caffe, who asks for one side may write there: the other side is then out of date, and is brought up to
+    date when it is asked for.  Nothing is copied before.
 
     Parameters
     ----------
@@ -35,35 +45,113 @@ class Memory:
         float32 or float64.
     parent, offset, size
         When given, this memory is the piece ``[offset, offset + size)`` of `parent` and cannot grow.
+    page_locked : bool
+        Make memory of the host that copies to a GPU do not wait for.
     """
 
-    __slots__ = ("_flat", "dtype", "offset", "parent", "size")
+    __slots__ = (
+        "_flat",
+        "_flat_on_gpu",
+        "_newest",
+        "_sent",
+        "dtype",
+        "offset",
+        "page_locked",
+        "parent",
+        "size",
+    )
 
-    def __init__(self, dtype: np.dtype, size: int = 0, parent: Memory | None = None, offset: int = 0):
+    def __init__(
+        self,
+        dtype: np.dtype,
+        size: int = 0,
+        parent: Memory | None = None,
+        offset: int = 0,
+        page_locked: bool = False,
+    ):
         self.dtype = dtype
         self.size = size
         self.parent = parent
         self.offset = offset
+        self.page_locked = page_locked
+        self._forget()
+
+    def _forget(self) -> None:
         self._flat: np.ndarray | None = None
+        self._flat_on_gpu: Any = None
+        self._newest = _BOTH
+        self._sent: Any = (
+            None  # what to wait for before values of the host, on their way to the GPU, are changed
+        )
 
     @property
     def allocated(self) -> bool:
         """Whether the memory exists already."""
-        return self._flat is not None or (self.parent is not None and self.parent.allocated)
+        if self.parent is not None:
+            return self.parent.allocated
+        return self._flat is not None or self._flat_on_gpu is not None
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether there is memory on the GPU."""
+        return self.parent.is_on_gpu if self.parent is not None else self._flat_on_gpu is not None
 
     @property
     def flat(self) -> np.ndarray:
-        """The memory as an array of one axis, at least `size` long."""
+        """The memory on the host as an array of one axis, at least `size` long."""
+        if self.parent is not None:
+            whole = self.parent.flat
+            if self._flat is None:
+                self._flat = whole[self.offset : self.offset + self.size]
+            return self._flat
         if self._flat is None:
-            if self.parent is None:
-                self._flat = _zeros(self.size, self.dtype)
-            else:
-                self._flat = self.parent.flat[self.offset : self.offset + self.size]
+            self._flat = _page_locked(self) if self.page_locked else _zeros(self.size, self.dtype)
+        if self._flat_on_gpu is not None:
+            if self._newest == _DEVICE:
+                _gpu().to_host(self._flat_on_gpu, self._flat)
+            elif self._sent is not None:
+                self._sent.synchronize()
+            self._sent = None
+            self._newest = _HOST
         return self._flat
 
     def release(self) -> None:
         """Give the memory back, as if nobody had looked at it yet; arrays that look at it keep it alive."""
-        self._flat = None
+        self._forget()
+
+    @property
+    def flat_on_gpu(self) -> Any:
+        """The memory on the GPU as a CuPy array of one axis, at least `size` long."""
+        if self.parent is not None:
+            whole = self.parent.flat_on_gpu
+            if self._flat_on_gpu is None:
+                self._flat_on_gpu = whole[self.offset : self.offset + self.size]
+            return self._flat_on_gpu
+        if self._flat_on_gpu is None:
+            gpu = _gpu()
+            self._flat_on_gpu = gpu.zeros(self.size, self.dtype) if self._flat is None else None
+            if self._flat is not None:
+                self._flat_on_gpu = gpu.empty(self.size, self.dtype)
+                self._newest = _HOST
+        if self._newest == _HOST and self._flat is not None:
+            gpu = _gpu()
+            if self.page_locked:
+                self._sent = gpu.put_pinned(self._flat, self._flat_on_gpu)
+            else:
+                gpu.put(self._flat, self._flat_on_gpu)
+        self._newest = _DEVICE
+        return self._flat_on_gpu
+
+    def on(self, device: str) -> Any:
+        """The memory where that back end computes."""
+        return self.flat_on_gpu if device == "gpu" else self.flat
+
+    def clear(self) -> None:
+        """Set all values to 0, where the newest are."""
+        if self.parent is None and self._newest == _DEVICE:
+            self._flat_on_gpu.fill(0)
+        elif self.allocated:
+            self.flat[...] = 0
 
     def reserve(self, size: int) -> None:
         """Make room for `size` elements; what is there stays as long as it fits."""
@@ -75,7 +163,15 @@ class Memory:
                 f"grow to {size}: change the layer's definition and make the net again"
             )
         self.size = size
-        self._flat = None
+        self._forget()
+
+
+def _gpu() -> ModuleType:
+    return ops.arrays("gpu")
+
+
+def _page_locked(memory: Memory) -> np.ndarray:
+    return _gpu().pinned(memory.size, memory.dtype)
 
 
 def _zeros(size: int, dtype: np.dtype) -> np.ndarray:
@@ -89,7 +185,10 @@ class Blob:
     """An array in C order (`data`) and the gradient of the loss with respect to it (`diff`).
 
     Memory is made at the first look at `data` or `diff`, is zero then, and is kept by `reshape`
-    as long as the new shape fits.
+    as long as the new shape fits.  `gpu_data` and `gpu_diff` are the same values on the current GPU: each of the two
+    sides is brought up to date when it is asked for, if the other one was asked for since.  So ask again for
+    ``blob.data`` after the net has run, and before writing into it.  A blob can be handed to what knows
+    ``__cuda_array_interface__`` or DLPack, without a copy.
 
     Parameters
     ----------
@@ -99,23 +198,39 @@ class Blob:
         float32 or float64.
     changes : Changes, optional
         Counter that goes up when the shape or a memory changes; those of a net share one.
+    page_locked : bool
+        As for `Memory`.
     """
 
-    __slots__ = ("_changes", "_data", "_data_view", "_diff", "_diff_view", "count", "dtype", "shape")
+    __slots__ = (
+        "_changes",
+        "_data",
+        "_data_view",
+        "_diff",
+        "_diff_view",
+        "_gpu_blob",
+        "_gpu_views",
+        "count",
+        "dtype",
+        "shape",
+    )
 
     def __init__(
         self,
         shape: Sequence[int] = (),
         dtype: np.dtype | type = np.float32,
         changes: Changes | None = None,
+        page_locked: bool = False,
     ):
         self.dtype = np.dtype(dtype)
         self._changes = changes or Changes()
         self.shape: tuple[int, ...] = (-1,)  # none yet
-        self._data = Memory(self.dtype)
-        self._diff = Memory(self.dtype)
+        self._data = Memory(self.dtype, page_locked=page_locked)
+        self._diff = Memory(self.dtype, page_locked=page_locked)
         self._data_view: np.ndarray | None = None
         self._diff_view: np.ndarray | None = None
+        self._gpu_views: dict[str, tuple[Any, Any]] = {}
+        self._gpu_blob: GpuBlob | None = None
         self.reshape(*shape)
 
     def reshape(self, *shape: int) -> None:
@@ -145,6 +260,7 @@ class Blob:
         self.shape = sizes
         self.count = count
         self._data_view = self._diff_view = None
+        self._gpu_views.clear()
 
     @property
     def data(self) -> np.ndarray:
@@ -163,6 +279,53 @@ class Blob:
         return view
 
     @property
+    def gpu_data(self) -> Any:
+        """The value on the GPU, a CuPy array; write into it with ``blob.gpu_data[...] = value``."""
+        return self._on_gpu("data", self._data)
+
+    @property
+    def gpu_diff(self) -> Any:
+        """The gradient on the GPU, a CuPy array; write into it with ``blob.gpu_diff[...] = value``."""
+        return self._on_gpu("diff", self._diff)
+
+    def _on_gpu(self, which: str, memory: Memory) -> Any:
+        flat = memory.flat_on_gpu
+        seen = self._gpu_views.get(which)
+        if seen is None or seen[0] is not flat:
+            seen = self._gpu_views[which] = flat, flat[: self.count].reshape(self.shape)
+        return seen[1]
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """How other packages find `gpu_data`."""
+        return self.gpu_data.__cuda_array_interface__
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """Hand out `gpu_data` by DLPack."""
+        return self.gpu_data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Say to DLPack where `gpu_data` is."""
+        return self.gpu_data.__dlpack_device__()
+
+    def on(self, device: str) -> Blob:
+        """The blob as a layer of that back end sees it: its `data` and `diff` are arrays that the ops take."""
+        if device != "gpu":
+            return self
+        if self._gpu_blob is None:
+            self._gpu_blob = GpuBlob(self)
+        return self._gpu_blob
+
+    @property
+    def memories(self) -> tuple[Memory, Memory]:
+        """The memory of the data and of the diff, which other blobs may share."""
+        return self._data, self._diff
+
+    def lies_in(self, memory: Memory) -> bool:
+        """Whether the data is a piece of that memory."""
+        return self._data.parent is memory
+
+    @property
     def has_diff(self) -> bool:
         """Whether memory for the gradient has been made."""
         return self._diff.allocated
@@ -172,12 +335,14 @@ class Blob:
         self._check_count(other)
         self._changes.count += 1
         self._data, self._data_view = other._data, None
+        self._gpu_views.clear()
 
     def share_diff(self, other: Blob) -> None:
         """Look at the memory of `other`'s diff from now on (same count)."""
         self._check_count(other)
         self._changes.count += 1
         self._diff, self._diff_view = other._diff, None
+        self._gpu_views.clear()
 
     def shares_data_with(self, other: Blob) -> bool:
         """Whether the data of both is the same memory."""
@@ -200,6 +365,7 @@ class Blob:
         self._changes.count += 1
         self._data, self._diff = data, diff
         self._data_view = self._diff_view = None
+        self._gpu_views.clear()
 
     def _check_count(self, other: Blob) -> None:
         if other.count != self.count:
@@ -240,6 +406,39 @@ class Blob:
 
     def __repr__(self) -> str:
         return f"<Blob {times(self.shape, 'scalar')} {self.dtype}>"
+
+
+class GpuBlob(Blob):
+    """A blob as layers on a GPU see it: everything is that of `host`, but `data` and `diff` are CuPy arrays."""
+
+    __slots__ = ("host",)
+
+    def __init__(self, host: Blob):
+        self.host = host
+
+    def __getattr__(self, name: str) -> Any:
+        # slots of Blob that are never set here: shape, count, dtype, memory
+        return getattr(self.host, name)
+
+    def reshape(self, *shape: int) -> None:
+        self.host.reshape(*shape)
+
+    @property
+    def data(self) -> Any:
+        return self.host.gpu_data
+
+    @property
+    def diff(self) -> Any:
+        return self.host.gpu_diff
+
+    def on(self, device: str) -> Blob:
+        return self.host.on(device)
+
+    def share_data(self, other: Blob) -> None:
+        self.host.share_data(other)
+
+    def share_diff(self, other: Blob) -> None:
+        self.host.share_diff(other)
 
 
 def times(shape: Sequence[int], empty: str = "no axes") -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "ArgumentError",
     "CaffebnError",
     "CaffebnWarning",
+    "DeviceError",
     "FileError",
     "FormatError",
     "GradientError",
@@ -92,6 +93,22 @@ class FileError(CaffebnError, OSError):
 
 class LevelError(CaffebnError, RuntimeError):
     """An instruction-set level that this processor or this build lacks."""
+
+
+class DeviceError(CaffebnError, RuntimeError):
+    """A GPU that is not there, or has no memory left.
+
+    Parameters
+    ----------
+    message : str
+    used, needed : int
+        Bytes of its memory that this process had, and that it asked for, when there was no more; else 0.
+    """
+
+    def __init__(self, message: str, used: int = 0, needed: int = 0):
+        super().__init__(message)
+        self.used = used
+        self.needed = needed
 
 
 class MissingPackageError(CaffebnError, ImportError):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import caffebn
+import caffebn.ops
+from tests import gpu_emulation
 
 TESTS = Path(__file__).parent
 
@@ -34,10 +36,27 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("gpu") and (why := missing_gpu()):
+    marker = item.get_closest_marker("gpu")
+    if marker and (why := missing_gpu()):
         if os.environ.get("CAFFEBN_REQUIRE_GPU", "0") == "1":
             pytest.fail(f"CAFFEBN_REQUIRE_GPU is set, but {why}", pytrace=False)
-        pytest.skip(why)
+        if not marker.kwargs.get("emulated", True) or not gpu_emulation.compiler():
+            pytest.skip(why)
+        gpu_emulation.install()
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    # the GPU back end goes on with what it has imported; other tests find that there is no CuPy
+    gpu_emulation.remove()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let CuPy be missing."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    for name in [n for n in sys.modules if f"{n}.".startswith("caffebn.ops.gpu.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr(caffebn.ops, "gpu", raising=False)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caffebn import ops
 from caffebn.blob import MAX_AXES, Blob, Memory
 from caffebn.errors import ArgumentError
 
@@ -148,3 +149,86 @@ def test_old_names_of_axes():
 def test_repr():
     assert repr(Blob((2, 3))) == "<Blob 2x3 float32>"
     assert repr(Blob((), "float64")) == "<Blob scalar float64>"
+
+
+# -- two sides -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+class TestOnGpu:
+    """Values are brought to the side that asks, when the other was asked since."""
+
+    @pytest.fixture(autouse=True)
+    def _arrays(self):
+        self.arrays = ops.arrays("gpu")
+
+    @pytest.fixture(params=[False, True])
+    def blob(self, request):
+        return Blob((2, 3), page_locked=request.param)
+
+    def test_new_memory_is_zero_on_both_sides(self, blob):
+        assert not self.arrays.to_host(blob.gpu_data).any() and not blob.data.any()
+        other = Blob((2, 3))
+        assert not other.data.any() and not self.arrays.to_host(other.gpu_diff).any()
+
+    def test_what_is_written_on_one_side_is_read_on_the_other(self, blob):
+        blob.data[...] = [[1, 2, 3], [4, 5, 6]]
+        on_gpu = blob.gpu_data
+        assert on_gpu.shape == (2, 3) and on_gpu.dtype == np.float32
+        np.testing.assert_array_equal(self.arrays.to_host(on_gpu), [[1, 2, 3], [4, 5, 6]])
+        on_gpu[...] = 7
+        assert (blob.data == 7).all()
+        blob.data[0] = 8
+        np.testing.assert_array_equal(self.arrays.to_host(blob.gpu_data), [[8, 8, 8], [7, 7, 7]])
+        assert blob.gpu_data is on_gpu
+
+    def test_nothing_is_copied_before_it_is_asked_for(self, blob, monkeypatch):
+        blob.data[...] = 1
+        blob.gpu_data[...] = 2
+        for name in ("put", "put_pinned", "to_host"):
+            monkeypatch.setattr(self.arrays, name, lambda *_: pytest.fail("copied"))
+        for _ in range(3):
+            blob.gpu_data[...] = 3
+        monkeypatch.undo()
+        assert (blob.data == 3).all()
+        monkeypatch.setattr(self.arrays, "to_host", lambda *_: pytest.fail("copied"))
+        assert (blob.data == 3).all()
+
+    def test_views_and_shares_see_the_same_values(self, blob):
+        other = Blob((6,))
+        other.share_data(blob)
+        blob.on("gpu").data[...] = 5
+        assert (other.data == 5).all() and other.on("gpu").shares_data_with(blob)
+        other.data[...] = 6
+        assert (self.arrays.to_host(blob.gpu_data) == 6).all()
+        third = Blob((3, 2)).on("gpu")
+        third.share_data(other.on("gpu"))
+        assert third.shares_data_with(blob) and third.on("cpu").shares_data_with(blob)
+
+    def test_pieces_of_a_memory(self):
+        whole = [Memory(np.dtype("float32"), 5, page_locked=True) for _ in range(2)]
+        blob = Blob((3,))
+        blob.data[...] = [1, 2, 3]
+        blob.move_to(*(Memory(np.dtype("float32"), 3, m, 2) for m in whole))
+        np.testing.assert_array_equal(self.arrays.to_host(whole[0].flat_on_gpu), [0, 0, 1, 2, 3])
+        blob.gpu_data[...] = 9
+        np.testing.assert_array_equal(whole[0].flat, [0, 0, 9, 9, 9])
+        whole[0].flat_on_gpu[...] = 1
+        whole[0].clear()
+        assert not blob.data.any() and not self.arrays.to_host(blob.gpu_data).any()
+
+    def test_reshape(self, blob):
+        blob.gpu_data[...] = 4
+        seen = blob.on("gpu")
+        seen.reshape(3, 2)
+        assert blob.shape == seen.shape == (3, 2) and (blob.data == 4).all()
+        blob.reshape(4, 4)
+        assert seen.data.shape == (4, 4) and not blob.data.any()
+        assert not self.arrays.to_host(seen.data).any()
+
+    def test_other_packages_get_it_without_a_copy(self, blob):
+        at = self.arrays.address(blob.gpu_data)
+        assert blob.__cuda_array_interface__["data"][0] == at
+        assert blob.__cuda_array_interface__["shape"] == (2, 3)
+        assert blob.__dlpack_device__()[0] == 2  # CUDA
+        assert blob.__dlpack__() is not None

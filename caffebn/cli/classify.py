@@ -86,6 +86,7 @@ class Numbers(click.ParamType):
     default=False,
     help="Average over ten crops (corners, centre, and mirrored), or take the centre alone (default).",
 )
+@nets.gpu
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its keys are in the guide).")
 def command(
     net: str,

@@ -13,6 +13,7 @@ import click
 import numpy as np
 
 import caffebn
+from caffebn import ops
 from caffebn._kernels import cpuid
 from caffebn.cli import show
 from caffebn.ops import level, threads
@@ -32,9 +33,12 @@ def describe() -> dict[str, Any]:
         levels : list of str, those that could be used
         openmp : bool, whether the kernels can use several threads
         threads : int, how many they use
-        gpus : list of str, the graphics cards that NVIDIA's driver knows
+        gpus : list of str, the graphics cards that NVIDIA's driver knows; with CuPy, those that can be used, by number
         cupy : str or None, version of CuPy when it is installed
+        convolution : str or None, what computes convolutions on a GPU, when there is one that can be used
     """
+    version = cupy_version()
+    usable = version is not None and not ops.why_no_gpu()
     return {
         "caffebn": caffebn.__version__,
         "python": platform.python_version(),
@@ -44,8 +48,9 @@ def describe() -> dict[str, Any]:
         "levels": list(level.available()),
         "openmp": cpuid.OPENMP,
         "threads": threads.get(),
-        "gpus": gpus(Path("/proc/driver/nvidia/gpus")),
-        "cupy": cupy_version(),
+        "gpus": usable_gpus() if usable else gpus(Path("/proc/driver/nvidia/gpus")),
+        "cupy": version,
+        "convolution": ops.get("gpu").convolution() if usable else None,
     }
 
 
@@ -62,6 +67,15 @@ def gpus(folder: Path) -> list[str]:
     """Give the names of the cards that NVIDIA's driver lists in `folder`."""
     files = sorted(folder.glob("*/information"))
     return [name for file in files for name in re.findall(r"^Model:\s*(.+)$", file.read_text(), re.MULTILINE)]
+
+
+def usable_gpus() -> list[str]:
+    """Describe the cards that the GPU back end can use, by number."""
+    return [
+        f"{i}: {gpu['name']}, compute capability {gpu['capability']}, "
+        f"{gpu['free'] / 2**30:.1f} of {gpu['total'] / 2**30:.1f} GiB free"
+        for i, gpu in enumerate(ops.arrays("gpu").describe())
+    ]
 
 
 def cupy_version() -> str | None:
@@ -89,9 +103,11 @@ def command(as_json: bool) -> None:
         "processor": here["processor"],
         "level": f"{here['level']} (available: {', '.join(here['levels'])})",
         "threads": f"{here['threads']} ({'OpenMP' if here['openmp'] else 'built without OpenMP'})",
-        "GPU": ", ".join(here["gpus"]) or "none that NVIDIA's driver knows",
+        "GPU": "; ".join(here["gpus"]) or "none that NVIDIA's driver knows",
         "CuPy": here["cupy"] or "not installed",
     }
+    if here["convolution"]:
+        lines["on the GPU"] = f"convolution by {here['convolution']}"
     width = max(map(len, lines))
     for name, value in lines.items():
         click.echo(f"{name:{width}}  {value}")

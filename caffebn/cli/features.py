@@ -71,6 +71,7 @@ def _three_axes(row: np.ndarray) -> np.ndarray:
 @click.argument("weights", type=nets.File)
 @click.argument("blobs", metavar="BLOB[,BLOB]")
 @click.argument("out", type=click.Path())
+@nets.gpu
 @click.option(
     "--iterations", "-n", type=click.IntRange(min=1), required=True, help="Batches to write the blobs of."
 )

@@ -11,10 +11,10 @@ import click
 
 from caffebn import blocks
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError
-from caffebn.net import Net
+from caffebn.net import Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.proto import Message, UnknownText, binary, schema
 
-__all__ = ["batch", "is_binary", "net", "open_net", "phase", "read_message", "set_batch", "weights"]
+__all__ = ["batch", "gpu", "is_binary", "net", "open_net", "phase", "read_message", "set_batch", "weights"]
 
 File = click.Path(exists=True, dir_okay=False)
 
@@ -34,6 +34,24 @@ batch: Callable[[Any], Any] = click.option(
     type=click.IntRange(min=1),
     metavar="N",
     help="Size of the first axis of the net's inputs, in place of the one in the prototxt.",
+)
+
+
+def _run_on(context: click.Context, option: click.Parameter, index: int | None) -> None:
+    """Make all nets of this command on that GPU."""
+    if index is not None:
+        set_device(index)
+        set_mode_gpu()
+        context.call_on_close(set_mode_cpu)
+
+
+gpu: Callable[[Any], Any] = click.option(
+    "--gpu",
+    type=click.IntRange(min=0),
+    metavar="N",
+    expose_value=False,
+    callback=_run_on,
+    help="Run on GPU number N, instead of the CPU; `caffebn device` lists them.",
 )
 
 

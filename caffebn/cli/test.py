@@ -64,6 +64,7 @@ def score(net: Net, iterations: int) -> dict[str, Any]:
     show_default=True,
     help="Batches to average over.",
 )
+@nets.gpu
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its keys are in the guide).")
 def command(model: str, weights: str, iterations: int, as_json: bool) -> None:
     """Score a net in its test phase: its outputs, averaged over batches."""

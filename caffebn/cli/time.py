@@ -43,10 +43,10 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
         # labels are cut to whole numbers: all of these are class 0
         net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
     order = [layer.name for layer in net.layers]
-    passes: dict[str, tuple[Callable[..., Any], list[str]]] = {"forward": (net.forward, order)}
+    passes: dict[str, tuple[Callable[..., Any], list[str]]] = {"forward": (net.run_forward, order)}
     down = [name for name, needed in zip(order, net.need_backward, strict=True) if needed][::-1]
     if backward and down:
-        passes["backward"] = (net.backward, down)
+        passes["backward"] = (net.run_backward, down)
     runs: dict[tuple[str, str], list[float]] = {}
     for i in range(iterations + 1):
         for key, (run, names) in passes.items():
@@ -54,6 +54,7 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
                 one = {"start": name, "end": name} if name else {}
                 before = perf_counter()
                 run(**one)
+                net.synchronize()
                 spent = perf_counter() - before
                 if i:
                     runs.setdefault((key, name), []).append(spent)
@@ -82,6 +83,7 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads to use; by default all that are allowed."
 )
+@nets.gpu
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON, times in seconds (its keys are in the guide)."
 )
@@ -111,6 +113,7 @@ def command(
                 "net": made.name,
                 "phase": made.phase,
                 "iterations": iterations,
+                "device": made.device,
                 "threads": thread_count.get(),
                 **result,
             }
@@ -139,5 +142,6 @@ def command(
     )
     if not forward_only and "backward" not in passes:
         click.echo("No layer goes backward: the net has no loss.")
+    where = "GPU" if made.device == "gpu" else f"{thread_count.get()} threads"
     whole = ", ".join(f"{key} {show.milliseconds(result[key])} ms" for key in passes)
-    click.echo(f"Whole net: {whole}  ({thread_count.get()} threads, median of {iterations})")
+    click.echo(f"Whole net: {whole}  ({where}, median of {iterations})")

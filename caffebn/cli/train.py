@@ -205,6 +205,7 @@ _effect = click.Choice(EFFECTS)
     show_default=True,
     help="What Ctrl-C does; a stop makes a snapshot, too.",
 )
+@nets.gpu
 @click.option(
     "--sighup-effect",
     "--sighup_effect",

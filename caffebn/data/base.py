@@ -55,6 +55,7 @@ class DataLayer(Layer):
 
     n_bottoms = 0
     has_backward = False
+    on_host = True
 
     source: Source
 

@@ -42,6 +42,7 @@ class HDF5Output(Layer):
 
     n_bottoms = 2
     n_tops = 0
+    on_host = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
-from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from caffebn import ops
 from caffebn.blob import Blob, Changes, times
 from caffebn.errors import ArgumentError, NetError, did_you_mean
 from caffebn.fillers import fill
 from caffebn.layers import packages
+from caffebn.ops import labels
 from caffebn.proto import Message
 from caffebn.proto.schema import message_type
 
@@ -37,13 +38,14 @@ __all__ = [
 class Workspace:
     """Scratch memory that all layers of a net share: valid within one forward or backward of a layer."""
 
-    def __init__(self, dtype: np.dtype):
-        self._flat = np.empty(0, dtype)
+    def __init__(self, dtype: np.dtype, device: str = "cpu"):
+        self._arrays = ops.arrays(device)
+        self._flat = self._arrays.empty(0, dtype)
 
     def reserve(self, size: int) -> None:
         """Make room for `size` elements; called in reshape."""
         if size > self._flat.size:
-            self._flat = np.empty(size, self._flat.dtype)
+            self._flat = self._arrays.empty(size, self._flat.dtype)
 
     @property
     def flat(self) -> np.ndarray:
@@ -55,7 +57,7 @@ class Workspace:
 class Context:
     """What a net hands to each of its layers."""
 
-    ops: ModuleType
+    device: str
     phase: str
     dtype: np.dtype
     rng: np.random.Generator
@@ -111,6 +113,8 @@ class Layer:
     repeatable: ClassVar[bool] = False
     """A pass is the same calls of `ops` with the same arguments each time, as long as shapes and memory are: no
     random numbers, no look at values, nothing computed in Python.  The net then repeats the calls by itself."""
+    on_host: ClassVar[bool] = False
+    """Computes with NumPy: it is handed arrays of the host, on a GPU too, and the cpu ops."""
     has_backward: ClassVar[bool] = True
     default_loss_weight: ClassVar[float] = 0.0
     """Weight of top 0 in the loss when the text says nothing; a layer with one makes its top when it has none."""
@@ -119,7 +123,8 @@ class Layer:
         self.spec = spec
         self.name: str = spec.name
         self.param: Message = getattr(spec, self.param_field) if self.param_field else spec
-        self.ops = context.ops
+        self.device = "cpu" if self.on_host and context.device == "gpu" else context.device
+        self.ops = ops.get(self.device)
         self.phase = context.phase
         self.dtype = context.dtype
         self.rng = context.rng
@@ -129,6 +134,11 @@ class Layer:
         self.param_propagate_down: list[bool] = []
 
     # -- what a type writes ------------------------------------------------------------------------
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether a pass takes values from the host, or waits for the device: it cannot be part of a graph."""
+        return self.on_host
 
     @property
     def reads(self) -> Iterable[str]:
@@ -171,6 +181,11 @@ class Layer:
 
     # -- help for writing one ----------------------------------------------------------------------
 
+    @property
+    def parameters(self) -> list[Blob]:
+        """`blobs` as the ops take them: what `forward` and `backward` compute with."""
+        return self.blobs if self.device != "gpu" else [blob.on("gpu") for blob in self.blobs]
+
     def error(self, message: str, field: str | None = None, index: int | None = None) -> NetError:
         """Make an error that names the layer and points at a field (an element of it) of its parameters."""
         where = None
@@ -182,10 +197,14 @@ class Layer:
     @contextmanager
     def naming_itself(self) -> Iterator[None]:
         """Put the layer's name in front of what an op says about values, such as a label that is no class."""
+        speaker = f'layer "{self.name}" ({self.type})'
+        labels.speaker = speaker  # a GPU says it later
         try:
             yield
         except ArgumentError as e:
-            raise ArgumentError(f'layer "{self.name}" ({self.type}): {e.message}') from None
+            raise ArgumentError(f"{speaker}: {e.message}") from None
+        finally:
+            labels.speaker = ""
 
     def shown(self, bottom: Sequence[Blob], index: int) -> str:
         """Name and shape of a bottom, for messages: ``"data" (2x3x5)``."""
@@ -230,7 +249,11 @@ class Layer:
 
     def scratch(self, shape: Sequence[int], dtype: DTypeLike | None = None) -> np.ndarray:
         """Make memory of this layer's own, zero at first, of the net's dtype by default; called in reshape."""
-        return np.zeros(shape, dtype or self.dtype)
+        return ops.arrays(self.device).zeros(shape, dtype or self.dtype)
+
+    def put(self, values: np.ndarray, array: np.ndarray) -> None:
+        """Copy values of the host, of any dtype, into memory of this layer."""
+        ops.arrays(self.device).put(values, array)
 
     def copy_data(self, source: Blob, target: Blob) -> None:
         """Forward of the identity: nothing to do in place."""

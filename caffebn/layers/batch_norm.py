@@ -110,7 +110,7 @@ class BatchNorm(Layer):
         if self.values_per_channel == 0:
             return
         x, y = bottom[0].data.reshape(self.ncs), top[0].data.reshape(self.ncs)
-        sum_mean, sum_var, factor = (blob.data for blob in self.blobs)
+        sum_mean, sum_var, factor = (blob.data for blob in self.parameters)
         if self.use_global_stats:
             self.ops.stored_statistics(sum_mean, sum_var, factor, self.mean, self.var)
         else:

@@ -49,7 +49,7 @@ class Bias(Layer):
             self.add_blob(learned_shape(self, bottom), self.filler("filler"))
 
     def _bias(self, bottom: Sequence[Blob]) -> Blob:
-        return self.blobs[0] if self.learned else bottom[1]
+        return self.parameters[0] if self.learned else bottom[1]
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ncs = covered(self, bottom, self._bias(bottom))

@@ -124,7 +124,7 @@ class Convolution(Convolving):
         return g, g.out_spatial
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        bias = self.blobs[1].data if self.param.bias_term else None
+        bias = self.parameters[1].data if self.param.bias_term else None
         for below, above in zip(bottom, top, strict=True):
             self.forward_joined(below, above, None, bias, None, None)
 
@@ -142,15 +142,15 @@ class Convolution(Convolving):
         if residual is not None:
             residual = residual.reshape(self.y_shape)
         self.ops.conv_forward(
-            x, self.blobs[0].data, bias, y, self.geometry, self.workspace.flat, scale, residual, slope
+            x, self.parameters[0].data, bias, y, self.geometry, self.workspace.flat, scale, residual, slope
         )
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        weights, scratch = self.blobs[0], self.workspace.flat
+        weights, scratch = self.parameters[0], self.workspace.flat
         for below, above, wanted in zip(bottom, top, propagate_down, strict=True):
             dy = above.diff.reshape(self.y_shape)
             if self.param.bias_term and self.param_propagate_down[1]:
-                self.ops.channel_sum(dy.reshape(self.y_ncs), self.blobs[1].diff, accumulate=True)
+                self.ops.channel_sum(dy.reshape(self.y_ncs), self.parameters[1].diff, accumulate=True)
             if self.param_propagate_down[0]:
                 x = below.data.reshape(self.x_shape)
                 self.ops.conv_backward_weight(x, dy, weights.diff, self.geometry, scratch)

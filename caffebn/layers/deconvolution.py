@@ -57,20 +57,20 @@ class Deconvolution(Convolving):
         return self.ops.ConvGeometry(outputs, sizes, self.channels, *given, self.param.group), sizes
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        weights, scratch = self.blobs[0].data, self.workspace.flat
+        weights, scratch = self.parameters[0].data, self.workspace.flat
         for below, above in zip(bottom, top, strict=True):
             x, y = below.data.reshape(self.x_shape), above.data.reshape(self.y_shape)
             self.ops.conv_backward_data(x, weights, y, self.geometry, scratch)
             if self.param.bias_term:
                 y = y.reshape(self.y_ncs)
-                self.ops.affine(y, None, self.blobs[1].data, y)
+                self.ops.affine(y, None, self.parameters[1].data, y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        weights, scratch = self.blobs[0], self.workspace.flat
+        weights, scratch = self.parameters[0], self.workspace.flat
         for below, above, wanted in zip(bottom, top, propagate_down, strict=True):
             dy = above.diff.reshape(self.y_shape)
             if self.param.bias_term and self.param_propagate_down[1]:
-                self.ops.channel_sum(dy.reshape(self.y_ncs), self.blobs[1].diff, accumulate=True)
+                self.ops.channel_sum(dy.reshape(self.y_ncs), self.parameters[1].diff, accumulate=True)
             if self.param_propagate_down[0]:
                 x = below.data.reshape(self.x_shape)
                 self.ops.conv_backward_weight(dy, x, weights.diff, self.geometry, scratch)

@@ -41,6 +41,10 @@ class Dropout(Neuron):
     def repeatable(self) -> bool:  # type: ignore[override]
         return self.phase == "TEST"
 
+    @property
+    def needs_host(self) -> bool:
+        return self.phase == "TRAIN"  # random numbers are those of the host
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ratio = self.param.dropout_ratio
         if not 0 <= self.ratio < 1:
@@ -54,15 +58,14 @@ class Dropout(Neuron):
         super().reshape(bottom, top)
         if self.phase == "TRAIN":
             self.mask = self.scratch(bottom[0].shape, np.uint8)
-            self.workspace.reserve(bottom[0].count)
+            self.drawn = np.empty(bottom[0].shape, self.dtype)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self.phase == "TEST":
             self.copy_data(bottom[0], top[0])
             return
-        drawn = self.workspace.flat[: self.mask.size]
-        self.rng.random(out=drawn, dtype=self.dtype)
-        np.greater_equal(drawn, self.ratio, out=self.mask.reshape(-1))
+        self.rng.random(out=self.drawn, dtype=self.dtype)
+        self.put(self.drawn >= self.ratio, self.mask)
         self.ops.dropout(bottom[0].data, self.mask, 1 / (1 - self.ratio), top[0].data)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:

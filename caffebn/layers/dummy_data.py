@@ -39,6 +39,7 @@ class DummyData(Layer):
     n_bottoms = 0
     n_tops = (1, None)
     has_backward = False
+    on_host = True
 
     @property
     def reads(self) -> Iterable[str]:

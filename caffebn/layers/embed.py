@@ -62,15 +62,15 @@ class Embed(Layer):
         y = top[0].data.reshape(self.rows)
         with self.naming_itself():
             self.ops.row_indices(bottom[0].data.reshape(-1), self.param.input_dim, self.index)
-        self.ops.gather_rows(self.blobs[0].data, self.index, y)
+        self.ops.gather_rows(self.parameters[0].data, self.index, y)
         if self.param.bias_term:
             y = y[:, :, None]
-            self.ops.affine(y, None, self.blobs[1].data, y)
+            self.ops.affine(y, None, self.parameters[1].data, y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         self.refuse_gradient(propagate_down, 0, "indices")
         dy = top[0].diff.reshape(self.rows)
         if self.param_propagate_down[0]:
-            self.ops.scatter_add_rows(dy, self.index, self.blobs[0].diff)
+            self.ops.scatter_add_rows(dy, self.index, self.parameters[0].diff)
         if self.param.bias_term and self.param_propagate_down[1]:
-            self.ops.channel_sum(dy[:, :, None], self.blobs[1].diff, accumulate=True)
+            self.ops.channel_sum(dy[:, :, None], self.parameters[1].diff, accumulate=True)

@@ -37,6 +37,7 @@ class Filter(Layer):
     n_bottoms = (2, None)
     n_tops = (1, None)
     reshapes_each_pass = True
+    needs_host = True
 
     @property
     def reads(self) -> Iterable[str]:
@@ -72,8 +73,10 @@ class Filter(Layer):
                     i,
                 )
         first = self.index is None
-        passing = np.ones(selector.count, bool) if first else selector.data.reshape(-1) != 0
-        self.index = np.flatnonzero(passing).astype(np.int32)
+        passing = np.ones(selector.count, bool) if first else selector.on("cpu").data.reshape(-1) != 0
+        rows = np.flatnonzero(passing)
+        self.index = self.scratch(rows.shape, np.int32)
+        self.put(rows, self.index)
         for below, above in zip(bottom, top, strict=False):
             above.reshape(len(self.index), *below.shape[1:])
 

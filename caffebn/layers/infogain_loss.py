@@ -66,7 +66,9 @@ class InfogainLoss(LossLayer):
                     "infogain_loss_param",
                 )
             # a copy, for what a file holds may lie at odd addresses
-            self.stored = np.array(blob_array(binary.read(self.param.source, "BlobProto")), self.dtype)
+            matrix = blob_array(binary.read(self.param.source, "BlobProto"))
+            self.stored = self.scratch(matrix.shape)
+            self.put(matrix, self.stored)
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         super().reshape(bottom, top)

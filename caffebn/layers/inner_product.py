@@ -60,7 +60,7 @@ class InnerProduct(Layer):
         top[0].reshape(*shape[: self.split_axis], self.num_output)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        bias = self.blobs[1].data if self.param.bias_term else None
+        bias = self.parameters[1].data if self.param.bias_term else None
         self.forward_joined(bottom[0], top[0], None, bias, None)
 
     def forward_joined(
@@ -74,19 +74,19 @@ class InnerProduct(Layer):
         """Run with what follows: ``y = act(scale * (x W') + bias)``; see ``ops.gemm``."""
         x, y = bottom.data.reshape(self.m, self.k), top.data.reshape(self.m, self.num_output)
         trans_b = not self.param.transpose
-        self.ops.gemm(x, self.blobs[0].data, y, False, trans_b, False, bias, scale, slope)
+        self.ops.gemm(x, self.parameters[0].data, y, False, trans_b, False, bias, scale, slope)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         dy = top[0].diff.reshape(self.m, self.num_output)
         if self.param_propagate_down[0]:
-            x, dw = bottom[0].data.reshape(self.m, self.k), self.blobs[0].diff
+            x, dw = bottom[0].data.reshape(self.m, self.k), self.parameters[0].diff
             a, b = (x, dy) if self.param.transpose else (dy, x)
             self.ops.gemm(a, b, dw, trans_a=True, accumulate=True)
         if self.param.bias_term and self.param_propagate_down[1]:
-            self.ops.channel_sum(dy[:, :, None], self.blobs[1].diff, accumulate=True)
+            self.ops.channel_sum(dy[:, :, None], self.parameters[1].diff, accumulate=True)
         if propagate_down[0]:
             dx = bottom[0].diff.reshape(self.m, self.k)
-            self.ops.gemm(dy, self.blobs[0].data, dx, trans_b=self.param.transpose)
+            self.ops.gemm(dy, self.parameters[0].data, dx, trans_b=self.param.transpose)
 
     def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         return self.m * self.k * self.num_output

@@ -39,6 +39,7 @@ class MemoryData(Layer):
     n_bottoms = 0
     n_tops = 2
     has_backward = False
+    on_host = True
 
     @property
     def reads(self) -> Iterable[str]:

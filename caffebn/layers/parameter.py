@@ -51,8 +51,8 @@ class Parameter(Layer):
         top[0].reshape(*self.blobs[0].shape)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        look_at(self.blobs[0], top)
+        look_at(self.parameters[0], top)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if self.param_propagate_down[0]:
-            self.ops.axpy(top[0].diff, 1.0, self.blobs[0].diff)
+            self.ops.axpy(top[0].diff, 1.0, self.parameters[0].diff)

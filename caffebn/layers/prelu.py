@@ -59,12 +59,12 @@ class PReLU(Neuron):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = bottom[0].data.reshape(self.ncs), top[0].data.reshape(self.ncs)
-        self.ops.prelu(x, self.blobs[0].data.reshape(-1), y)
+        self.ops.prelu(x, self.parameters[0].data.reshape(-1), y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         # the gradient of the slopes first: in place, dx takes the memory of dy
         x, dy = bottom[0].data.reshape(self.ncs), top[0].diff.reshape(self.ncs)
-        slopes = self.blobs[0]
+        slopes = self.parameters[0]
         if self.param_propagate_down[0]:
             negative = self.workspace.flat[: bottom[0].count].reshape(self.ncs)
             self.ops.clip(x, negative, -inf, 0.0)

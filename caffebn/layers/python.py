@@ -112,6 +112,7 @@ class Python(Layer):
     n_tops = (0, None)
     in_place = True
     reshapes_each_pass = True
+    on_host = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -53,7 +53,7 @@ class Scale(Layer):
             self.add_blob(self._scale(bottom).shape, self.filler("bias_filler"))
 
     def _scale(self, bottom: Sequence[Blob]) -> Blob:
-        return self.blobs[0] if self.learned else bottom[1]
+        return self.parameters[0] if self.learned else bottom[1]
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         scale = self._scale(bottom)
@@ -68,14 +68,14 @@ class Scale(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         x, y = bottom[0].data.reshape(self.ncs), top[0].data.reshape(self.ncs)
-        bias = self.blobs[-1].data.reshape(-1) if self.param.bias_term else None
+        bias = self.parameters[-1].data.reshape(-1) if self.param.bias_term else None
         self.ops.affine(x, self._scale(bottom).data.reshape(-1), bias, y)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         # the gradients of scale and bias first: in place, dx takes the memory of dy
         scale, dy = self._scale(bottom), top[0].diff.reshape(self.ncs)
         if self.param.bias_term and self.param_propagate_down[-1]:
-            self.ops.channel_sum(dy, self.blobs[-1].diff.reshape(-1), accumulate=True)
+            self.ops.channel_sum(dy, self.parameters[-1].diff.reshape(-1), accumulate=True)
         if self.param_propagate_down[0] if self.learned else propagate_down[1]:
             x = bottom[0].data.reshape(self.ncs)
             self.ops.channel_dot(x, dy, scale.diff.reshape(-1), accumulate=self.learned)

@@ -112,7 +112,7 @@ class Chain:
         scale, relu = self._epilogue()
         in_place = self._works_in_place(self.first)
         backward = any(self.net.need_backward[self.first : self.last + 1])
-        kept = self.net.new_blob() if in_place and backward else None
+        kept = self.net.new_blob().on(self.net.device) if in_place and backward else None
         if kept is None and self.last == self.first:
             return None
         maker = self._only_maker(self.versions.bottoms[self.first][0]) if kept is not None else None
@@ -160,7 +160,7 @@ def _learned(scale: Layer | None) -> tuple[np.ndarray | None, np.ndarray | None]
     """Factor and bias of a Scale."""
     if scale is None:
         return None, None
-    return scale.blobs[0].data, scale.blobs[1].data if scale.param.bias_term else None
+    return scale.parameters[0].data, scale.parameters[1].data if scale.param.bias_term else None
 
 
 def _joined(layers: Sequence[Layer]) -> str:
@@ -197,7 +197,7 @@ class NormStep(Step):
         self.seen = net.blobs_of(first)[0][0]
         _, (self.top,), (self.output,) = net.blobs_of(last)
         self.input = self.seen if kept is None else kept
-        self.a, self.b = (np.zeros(self.norm.channels) for _ in range(2))  # type: ignore[attr-defined]
+        self.a, self.b = (self.norm.scratch((self.norm.channels,), np.float64) for _ in range(2))  # type: ignore[attr-defined]
         self.what = _joined(self.layers)
         self.repeatable = all(layer.repeatable for layer in self.layers)
 
@@ -218,7 +218,7 @@ class NormStep(Step):
         x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)
         mean, var, inv_std = norm.mean, norm.var, norm.inv_std  # type: ignore[attr-defined]
         factor, bias = _learned(self.scale)
-        sums = [blob.data for blob in norm.blobs]
+        sums = [blob.data for blob in norm.parameters]
         if stored:
             ops.stored_statistics(*sums, mean, var)
             ops.inv_std(var, norm.param.eps, inv_std)
@@ -241,7 +241,9 @@ class NormStep(Step):
         factor, bias = _learned(scale)
         gradients: list[np.ndarray | None] = [None, None]
         if scale is not None:
-            for k, (blob, wanted) in enumerate(zip(scale.blobs, scale.param_propagate_down, strict=True)):
+            for k, (blob, wanted) in enumerate(
+                zip(scale.parameters, scale.param_propagate_down, strict=True)
+            ):
                 gradients[k] = blob.diff if wanted else None
         norm.ops.batch_norm_backward(
             x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, None
@@ -252,10 +254,10 @@ class NormStep(Step):
             self.norm.ops.scale_copy(self.kept.data, 1.0, self.seen.data)
         elif self.seen is self.top:
             return  # in place, and nothing goes backward
-        statistics = [blob.data.copy() for blob in self.norm.blobs]
+        statistics = [blob.data.copy() for blob in self.norm.parameters]
         for i in range(self.first, self.last + 1):
             self.net.forward_layer(i)
-        for blob, values in zip(self.norm.blobs, statistics, strict=True):
+        for blob, values in zip(self.norm.parameters, statistics, strict=True):
             blob.data[...] = values
 
 
@@ -284,18 +286,19 @@ class ProductStep(Step):
         self.norm, self.scale, self.relu = norm, scale, relu
         (self.bottom,), (self.top,), _ = net.blobs_of(first)
         outputs = self.product.param.num_output
-        self.mean, self.var = np.zeros(outputs), np.ones(outputs)
-        self.a, self.b = np.zeros(outputs, net.dtype), np.zeros(outputs, net.dtype)
+        self.mean, self.var = (self.product.scratch((outputs,), np.float64) for _ in range(2))
+        self.var.fill(1)
+        self.a, self.b = (self.product.scratch((outputs,)) for _ in range(2))
         self.what = _joined(self.layers)
 
     def forward(self) -> None:
         product, ops = self.product, self.product.ops
-        a, b = None, product.blobs[1].data if product.param.bias_term else None
+        a, b = None, product.parameters[1].data if product.param.bias_term else None
         if self.norm is not None or self.scale is not None:
             eps = 0.0
             if self.norm is not None:
                 eps = self.norm.param.eps
-                ops.stored_statistics(*(blob.data for blob in self.norm.blobs), self.mean, self.var)
+                ops.stored_statistics(*(blob.data for blob in self.norm.parameters), self.mean, self.var)
             factor, bias = _learned(self.scale)
             ops.fold_statistics(self.mean, self.var, eps, factor, bias, b, self.a, self.b)
             a, b = self.a, self.b

@@ -8,19 +8,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from caffebn import blocks, dialects, ops, seeding
 from caffebn.blob import Blob, Changes
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, WeightsError, did_you_mean
+from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
+from caffebn.net.captured import Captured
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
-from caffebn.net.parameters import Parameters
 from caffebn.net.fuse import fuse_steps
+from caffebn.net.parameters import Parameters
 from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.net.steps import LayerStep, Pass, Step
@@ -37,7 +38,7 @@ from caffebn.weights import (
     write_hdf5,
 )
 
-__all__ = ["TEST", "TRAIN", "Net", "set_device", "set_mode_cpu", "set_mode_gpu"]
+__all__ = ["TEST", "TRAIN", "Net", "default_device", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
 TRAIN = 0
 """The phase of training, as pycaffe numbers it."""
@@ -60,29 +61,28 @@ def set_mode_gpu() -> None:
 
     Raises
     ------
-    ArgumentError
-        There is no GPU back end.
+    MissingPackageError, DeviceError
+        CuPy is not installed, or finds no GPU.
     """
-    if "gpu" not in ops.BACKENDS:
-        raise _no_gpu("set_mode_gpu()")
     _set_mode("gpu")
 
 
-def set_device(device_id: int) -> NoReturn:
-    """Refuse: pycaffe chooses a GPU here, and there is no GPU back end.
+def set_device(device_id: int) -> None:
+    """Choose the GPU of this thread, for nets that are made from now on; 0 is the first.
+
+    A net stays on the GPU on which it was made: choose that one again before running it.
 
     Raises
     ------
-    ArgumentError
-        Always; it says which calls to leave out.
+    MissingPackageError, DeviceError
+        CuPy is not installed, or there is no such GPU.
     """
-    raise _no_gpu(f"set_device({device_id})")
+    ops.arrays("gpu").select(device_id)
 
 
-def _no_gpu(call: str) -> ArgumentError:
-    return ArgumentError(
-        f"{call}: this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
-    )
+def default_device() -> str:
+    """Return where nets run that are made without a device."""
+    return _default_device
 
 
 def _set_mode(device: str) -> None:
@@ -108,8 +108,9 @@ class Net:
         Stages for the rules of NetState, added to those of the text.
     weights : path-like
         A .caffemodel or .caffemodel.h5 file; layers get their weights by name.
-    device : {"cpu", "reference"}
-        Where to compute; the default is that of `set_mode_cpu`.
+    device : {"cpu", "gpu", "reference"}
+        Where to compute; the default is that of `set_mode_cpu` or `set_mode_gpu`.  "gpu" is the device that
+        `set_device` chose.
     dtype : {"float32", "float64"}
         Type of all blobs.
     strict : bool
@@ -182,6 +183,7 @@ class Net:
                 )
             definition = blocks.read(model, strict=strict)
         self.device = device or _default_device
+        self.ops, self.arrays = ops.get(self.device), ops.arrays(self.device)
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ArgumentError(f"dtype: expected float32 or float64, found {self.dtype}")
@@ -204,7 +206,7 @@ class Net:
             f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
         }
         self._connect(definition, source)
-        self.parameters = Parameters(self.layers, self.dtype)
+        self.parameters = Parameters(self.layers, self.dtype, page_locked=self.device == "gpu")
         self.need_backward, self._propagate_down = plan_backward(
             self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
         )
@@ -250,11 +252,11 @@ class Net:
         """Make the layers and their blobs, each shaped as soon as its bottoms are."""
         self.changes = Changes()
         context = Context(
-            ops.get(self.device),
+            self.device,
             self.phase,
             self.dtype,
             seeding.generator(),
-            Workspace(self.dtype),
+            Workspace(self.dtype, self.device),
             self.changes,
         )
         self.layers: list[Layer] = []
@@ -303,8 +305,8 @@ class Net:
             self.layers.append(layer)
             self._bottom_ids.append(bottoms)
             self._top_ids.append(tops)
-            self._bottoms.append([self._blob_list[b] for b in bottoms])
-            self._tops.append([self._blob_list[b] for b in tops])
+            self._bottoms.append([self._blob_list[b].on(layer.device) for b in bottoms])
+            self._tops.append([self._blob_list[b].on(layer.device) for b in tops])
             self._seen_shapes.append([])
             layer.setup(self._bottoms[-1], self._tops[-1])
             self._loss_weights.append(_loss_weights(layer, len(tops)))
@@ -348,9 +350,9 @@ class Net:
             for b, weight in zip(ids, weights, strict=True):
                 self.blob_loss_weights[names[b]] = weight
         self._losses = [
-            (top, weight)
-            for tops, weights in zip(self._tops, self._loss_weights, strict=True)
-            for top, weight in zip(tops, weights, strict=True)
+            (self._blob_list[b].on(self.device), weight)
+            for ids, weights in zip(self._top_ids, self._loss_weights, strict=True)
+            for b, weight in zip(ids, weights, strict=True)
             if weight
         ]
         self._layer_names = [layer.name for layer in self.layers]
@@ -367,7 +369,9 @@ class Net:
             zip(self._bottom_ids, self._top_ids, self._loss_weights, strict=True)
         ):
             in_place = [
-                (self._blob_list[b], w) for b, w in zip(tops, weights, strict=True) if w and b in bottoms
+                (self._blob_list[b].on(self.device), w)
+                for b, w in zip(tops, weights, strict=True)
+                if w and b in bottoms
             ]
             if in_place:
                 self._weights_in_place[i] = in_place
@@ -384,10 +388,12 @@ class Net:
             stand_ins = []
             for blobs, places in ((self._backward_tops, kept.tops), (self._backward_bottoms, kept.bottoms)):
                 for i, j in places:
-                    stand_in = self.new_blob()
+                    stand_in = self.new_blob().on(self.layers[i].device)
                     stand_ins.append((blobs[i][j], stand_in))
                     blobs[i][j] = stand_in
-            self._kept_before.setdefault(kept.overwriter, []).append((blob, self.new_blob(), stand_ins))
+            self._kept_before.setdefault(kept.overwriter, []).append(
+                (blob.on(self.device), self.new_blob().on(self.device), stand_ins)
+            )
         self.steps: list[Step] = (
             fuse_steps(self, versions) if fuse else [LayerStep(self, i) for i in range(len(self.layers))]
         )
@@ -399,7 +405,7 @@ class Net:
 
     def new_blob(self) -> Blob:
         """Make an empty blob of the net's dtype whose changes the net notices."""
-        return Blob((0,), self.dtype, self.changes)
+        return Blob((0,), self.dtype, self.changes, page_locked=self.device == "gpu")
 
     def blobs_of(self, i: int) -> tuple[list[Blob], list[Blob], list[Blob]]:
         """Return bottoms and tops of a layer, and what stands for its tops going backward."""
@@ -433,7 +439,7 @@ class Net:
     def keep_before(self, i: int) -> None:
         """Copy what a layer is about to overwrite and what is read going backward."""
         for blob, copy, _ in self._kept_before.get(i, ()):
-            self.layers[i].ops.scale_copy(blob.data, 1.0, copy.data)
+            self.ops.scale_copy(blob.data, 1.0, copy.data)
 
     def forward_layer(self, i: int) -> None:
         """Run the forward pass of one layer by itself."""
@@ -487,13 +493,44 @@ class Net:
             Unknown names, or inputs of the wrong shape.
         """
         wanted = self._known_blobs(blobs)
-        first = self._layer_index(start) if start is not None else 0
-        last = self._layer_index(end) if end is not None else len(self.layers) - 1
-        names = self.top_names[end] if end is not None else self.outputs
+        names = self.top_names.get(end, []) if end is not None else self.outputs
         if inputs:
             self._fill(inputs, self.inputs, "input")
-        self._forward(first, last)
+        self.run_forward(start, end)
         return {name: self.blobs[name].data for name in dict.fromkeys([*names, *wanted])}
+
+    def run_forward(self, start: str | None = None, end: str | None = None) -> None:
+        """Run layers as `forward` does, and return nothing: on a GPU, before they are done (see `synchronize`)."""
+        first = self._layer_index(start) if start is not None else 0
+        last = self._layer_index(end) if end is not None else len(self.layers) - 1
+        try:
+            self._forward(first, last)
+        except DeviceError as e:
+            raise self._advised(e) from None
+
+    def capture(self, backward: bool = False) -> Captured:
+        """Record a forward pass, or a forward and a backward pass, as a CUDA graph; see `Captured`."""
+        return Captured(self, backward)
+
+    def synchronize(self) -> None:
+        """Wait until all that the net was asked for is done, which only a GPU makes one wait for.
+
+        Raises
+        ------
+        ArgumentError
+            A label that is no class, and the like, that a layer has met since the last look at any value.
+        """
+        self.arrays.synchronize()
+
+    def _advised(self, e: DeviceError) -> DeviceError:
+        """Add to what is said about memory that is not there how large a batch may fit: memory grows with it."""
+        sizes = [top.shape[0] for top in self._tops[0] if top.shape] if self._tops else []
+        if not (e.needed and sizes and sizes[0] > 1):
+            return e
+        fits = max(1, sizes[0] * e.used // (e.used + e.needed))
+        return DeviceError(
+            f"{e.message}; the batch is {sizes[0]}: try {min(fits, sizes[0] - 1)}", e.used, e.needed
+        )
 
     def _forward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_forward"], self._callbacks["after_forward"]
@@ -543,13 +580,20 @@ class Net:
             A layer without a gradient has to compute one.
         """
         wanted = self._known_blobs(diffs)
-        first = self._layer_index(start) if start is not None else len(self.layers) - 1
-        last = self._layer_index(end) if end is not None else 0
-        names = self.bottom_names[end] if end is not None else self.inputs
+        names = self.bottom_names.get(end, []) if end is not None else self.inputs
         if top_diffs:
             self._fill(top_diffs, self.outputs, "output", diff=True)
-        self._backward(first, last)
+        self.run_backward(start, end)
         return {name: self.blobs[name].diff for name in dict.fromkeys([*names, *wanted])}
+
+    def run_backward(self, start: str | None = None, end: str | None = None) -> None:
+        """Run layers as `backward` does, and return nothing: on a GPU, before they are done (see `synchronize`)."""
+        first = self._layer_index(start) if start is not None else len(self.layers) - 1
+        last = self._layer_index(end) if end is not None else 0
+        try:
+            self._backward(first, last)
+        except DeviceError as e:
+            raise self._advised(e) from None
 
     def _backward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_backward"], self._callbacks["after_backward"]
@@ -571,7 +615,14 @@ class Net:
     @property
     def loss(self) -> float:
         """Total loss of the last forward pass: each weighted top's sum times its weight."""
-        return sum(weight * float(top.data.sum(dtype=np.float64)) for top, weight in self._losses)
+        return self._loss_later()()
+
+    def _loss_later(self) -> Callable[[], float]:
+        """Return what returns the loss that there is now; on a GPU it waits for it, and not before."""
+        parts = [
+            (self.arrays.read_later(top.data.sum(dtype=np.float64)), weight) for top, weight in self._losses
+        ]
+        return lambda: sum(weight * float(read()) for read, weight in parts)
 
     @property
     def debug_info(self) -> bool:
@@ -587,11 +638,10 @@ class Net:
 
     def forward_backward(self) -> float:
         """Run the whole net forward and backward and return the loss, as a step of a solver does."""
-        last = len(self.layers) - 1
-        self._forward(0, last)
-        loss = self.loss
-        self._backward(last, 0)
-        return loss
+        self.run_forward()
+        loss = self._loss_later()
+        self.run_backward()
+        return loss()
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run as many forward passes as the inputs need, cut into batches of the net's size.
@@ -667,8 +717,7 @@ class Net:
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to 0."""
-        if self.parameters.diff.allocated:
-            self.parameters.diff.flat[...] = 0
+        self.parameters.diff.clear()
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give a MemoryData layer, the net's first layer, its items.

@@ -52,6 +52,8 @@ class Parameters(list[Parameter]):
     ----------
     layers : sequence of Layer
     dtype : dtype
+    page_locked : bool
+        As for `Memory`.
 
     Attributes
     ----------
@@ -65,7 +67,7 @@ class Parameters(list[Parameter]):
         Parameters of one name that differ in shape, or in what they state about learning.
     """
 
-    def __init__(self, layers: Sequence[Layer], dtype: np.dtype):
+    def __init__(self, layers: Sequence[Layer], dtype: np.dtype, page_locked: bool = False):
         super().__init__()
         owners: dict[str, Parameter] = {}
         for layer in layers:
@@ -80,7 +82,7 @@ class Parameters(list[Parameter]):
                 elif spec.name:
                     owners[spec.name] = parameter
         total = sum(p.blob.count for p in self if p.owner is None)
-        self.data, self.diff = Memory(dtype, total), Memory(dtype, total)
+        self.data, self.diff = (Memory(dtype, total, page_locked=page_locked) for _ in range(2))
         offset = 0
         for p in self:
             if p.owner is None:
@@ -98,6 +100,11 @@ class Parameters(list[Parameter]):
         """Give the flat buffer of values back when no parameter lies in it: all look at another net's."""
         if not any(p.blob.lies_in(self.data) for p in self):
             self.data.release()
+
+    @property
+    def memories(self) -> tuple[Memory, Memory]:
+        """The flat buffers of values and of gradients."""
+        return self.data, self.diff
 
 
 def _join(parameter: Parameter, owner: Parameter, spec: Message) -> None:

@@ -15,13 +15,13 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from caffebn.errors import ArgumentError, did_you_mean
-from caffebn.ops import threads
+from caffebn.errors import ArgumentError, CaffebnError, did_you_mean
+from caffebn.ops import host, threads
 
-__all__ = ["BACKENDS", "get", "threads"]
+__all__ = ["BACKENDS", "arrays", "get", "threads", "why_no_gpu"]
 
 #: The names of the back ends there are.
-BACKENDS = ("cpu", "reference")
+BACKENDS = ("cpu", "reference", "gpu")
 
 
 def get(name: str) -> ModuleType:
@@ -33,6 +33,8 @@ def get(name: str) -> ModuleType:
         When there is no back end of that name.
     LevelError
         When the compiled kernels of the ``cpu`` back end cannot run here.
+    MissingPackageError, DeviceError
+        When the ``gpu`` back end finds no CuPy, or no device.
     """
     if name not in BACKENDS:
         raise ArgumentError(
@@ -40,3 +42,17 @@ def get(name: str) -> ModuleType:
             f"{did_you_mean(str(name), BACKENDS)}"
         )
     return import_module(f"caffebn.ops.{name}")
+
+
+def arrays(name: str) -> ModuleType:
+    """Return the functions that make arrays for the back end of that name, and copy to and from them."""
+    return get(name).device if name == "gpu" else host
+
+
+def why_no_gpu() -> str:
+    """Say why the ``gpu`` back end cannot run here; empty when it can."""
+    try:
+        get("gpu")
+    except CaffebnError as e:
+        return e.message
+    return ""

@@ -6,7 +6,10 @@ import numpy as np
 
 from caffebn.errors import ArgumentError
 
-__all__ = ["bad_index", "bad_label", "places_of_labels"]
+__all__ = ["bad_index", "bad_label", "places_of_labels", "speaker"]
+
+speaker: str = ""
+"""The layer that ops are called for, for errors that show only later: ``layer "loss" (SoftmaxWithLoss)``."""
 
 
 def places_of_labels(

@@ -27,7 +27,7 @@ from caffebn.errors import (
     SolverError,
     did_you_mean,
 )
-from caffebn.net import Net
+from caffebn.net import Net, default_device, set_device
 from caffebn.proto import Message, upgrade
 from caffebn.solvers import policies
 from caffebn.solvers.diagnosis import first_not_finite, single_item_batch_norms
@@ -62,7 +62,7 @@ class Solver:
     ----------
     solver : path-like or Message
         A solver .prototxt, or a SolverParameter.
-    device : {"cpu", "reference"}
+    device : {"cpu", "gpu", "reference"}
         Where to compute; by default as nets do.  Given, it overrides `solver_mode`.
     dtype : {"float32", "float64"}
         Type of all blobs.
@@ -128,7 +128,7 @@ class Solver:
         if p.random_seed >= 0:
             seeding.set_random_seed(p.random_seed)
         if device is None:
-            self._warn_of_gpu()
+            device = self._stated_device()
         maker = NetMaker(p, self._file.parent if self._file else None, device=device, dtype=dtype)
         self.net: Net = maker.train_net()
         weights = maker.weights()
@@ -443,15 +443,21 @@ class Solver:
                 p.where_of("regularization_type"),
             )
 
-    def _warn_of_gpu(self) -> None:
+    def _stated_device(self) -> str | None:
+        """Where the text says that the training runs: on a GPU, if it says so and there is one."""
         p = self.param
-        if p.has("solver_mode") and p.solver_mode == "GPU" and "gpu" not in ops.BACKENDS:
+        if default_device() == "gpu" or not (p.has("solver_mode") and p.solver_mode == "GPU"):
+            return None
+        if why := ops.why_no_gpu():
             warnings.warn(
-                f"{p.where_of('solver_mode') or 'solver'}: solver_mode: GPU, but caffebn has no GPU back end here: "
-                "training runs on the CPU",
+                f"{p.where_of('solver_mode') or 'solver'}: solver_mode: GPU, but {why}: training runs on the CPU",
                 CaffebnWarning,
                 stacklevel=3,
             )
+            return None
+        if p.has("device_id"):
+            set_device(p.device_id)
+        return "gpu"
 
     def _snapshot_prefix(self) -> str:
         """The prefix as Caffe completes it: the solver's own name where none, or only a folder, is given."""

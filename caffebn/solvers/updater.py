@@ -50,13 +50,17 @@ class Updater:
         self._ops = ops.get(net.device)
         self._op = getattr(self._ops, rule.op)
         self._offsets = np.cumsum([0, *(p.blob.count for p in self.owned)]).tolist()
-        self._sets = [Memory(net.dtype, self._offsets[-1]).flat for _ in range(rule.histories)]
+        self._sets = [Memory(net.dtype, self._offsets[-1]) for _ in range(rule.histories)]
         self._settings: list[tuple[float, float]] = []
-        self._pieces: list[tuple[list[np.ndarray], float, float]] = []
-        self._square = np.zeros(1)
-        self.history = [
-            flat[begin : begin + p.blob.count].reshape(p.blob.shape)
-            for flat in self._sets
+        self._pieces: list[tuple[slice, float, float]] = []
+        self._square = ops.arrays(net.device).zeros(1, np.float64)
+
+    @property
+    def history(self) -> list[np.ndarray]:
+        """The arrays of the history, on the host."""
+        return [
+            memory.flat[begin : begin + p.blob.count].reshape(p.blob.shape)
+            for memory in self._sets
             for begin, p in zip(self._offsets, self.owned, strict=False)
         ]
 
@@ -69,9 +73,8 @@ class Updater:
             A parameter looks at other memory than when the net was made, or is to learn although the net
             computes no gradient for it.
         """
-        flat = self._net.parameters.data.flat
         for p in self.owned:
-            if p.blob.data.base is not flat.base:
+            if not p.blob.lies_in(self._net.parameters.data):
                 raise SolverError(
                     f'layer "{p.layer.name}" ({p.layer.type}): blob {p.index} no longer lies in the net\'s own '
                     "memory, so the solver cannot change it: net.share_with() was called on the train net; call it "
@@ -91,13 +94,11 @@ class Updater:
                     "was 0 when the net was made, which then computes no gradient for it: state the rate in the text"
                 )
 
-    def _group(self) -> Iterator[tuple[list[np.ndarray], float, float]]:
-        """Yield the arrays of each piece, values, gradients and histories, and its two multipliers."""
-        flats = [self._net.parameters.data.flat, self._net.parameters.diff.flat, *self._sets]
+    def _group(self) -> Iterator[tuple[slice, float, float]]:
+        """Yield where each piece lies in the flat arrays, and its two multipliers."""
         for (lr_mult, decay_mult), run in groupby(range(len(self.owned)), key=self._settings.__getitem__):
             members = list(run)
-            piece = slice(self._offsets[members[0]], self._offsets[members[-1] + 1])
-            yield [flat[piece] for flat in flats], lr_mult, decay_mult
+            yield slice(self._offsets[members[0]], self._offsets[members[-1] + 1]), lr_mult, decay_mult
 
     def check_history(self, found: Sequence[np.ndarray], source: str) -> None:
         """Refuse a history that is not that of such a solver of such a net.
@@ -106,7 +107,8 @@ class Updater:
         ------
         SolverError
         """
-        expected = len(self.history)
+        history = self.history
+        expected = len(history)
         if len(found) != expected:
             other_rule = len(found) in (len(self.owned), 2 * len(self.owned))
             raise SolverError(
@@ -118,7 +120,7 @@ class Updater:
                     else "the state belongs to another net"
                 )
             )
-        for i, (kept, array) in enumerate(zip(self.history, found, strict=True)):
+        for i, (kept, array) in enumerate(zip(history, found, strict=True)):
             if not same_shape(kept.shape, array.shape):
                 p = self.owned[i % len(self.owned)]
                 raise SolverError(
@@ -148,13 +150,16 @@ class Updater:
         factor, numbers = self.rule.numbers(p, iteration)
         scale = self._clip(p.clip_gradients) / p.iter_size
         decay, l1 = p.weight_decay, p.regularization_type == "L1"
-        for arrays, lr_mult, decay_mult in self._pieces:
+        memories = [self._net.parameters.data, self._net.parameters.diff, *self._sets]
+        flats = [memory.on(self._net.device) for memory in memories]
+        for piece, lr_mult, decay_mult in self._pieces:
+            arrays = [flat[piece] for flat in flats]
             self._op(*arrays, rate * lr_mult * factor, *numbers, scale, decay * decay_mult, l1)
 
     def _clip(self, limit: float) -> float:
         """Return the factor that brings the norm of all gradients down to `limit`; negative is no limit."""
         if limit < 0:
             return 1.0
-        self._ops.sum_of_squares(self._net.parameters.diff.flat, self._square)
-        norm = math.sqrt(self._square[0])
+        self._ops.sum_of_squares(self._net.parameters.diff.on(self._net.device), self._square)
+        norm = math.sqrt(float(self._square[0]))
         return limit / norm if norm > limit else 1.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import caffebn
 from caffebn.cli import device
@@ -27,9 +29,21 @@ def test_lines(run):
 def test_json(run):
     found = json.loads(run("device", "--json").stdout)
     assert set(found) == {
-        "caffebn", "python", "numpy", "processor", "level", "levels", "openmp", "threads", "gpus", "cupy"
+        "caffebn", "python", "numpy", "processor", "level", "levels", "openmp", "threads", "gpus", "cupy",
+        "convolution",
     }  # fmt: skip
     assert found["level"] in found["levels"] and found["threads"] == threads.get()
+
+
+@pytest.mark.gpu
+def test_gpus_by_number(run, monkeypatch):
+    monkeypatch.setattr(device, "cupy_version", lambda: "13.0")
+    lines = run("device").stdout.splitlines()
+    assert any(
+        re.match(r"GPU +0: .+, compute capability \d+\.\d+, [\d.]+ of [\d.]+ GiB free", line)
+        for line in lines
+    )
+    assert any(line.startswith("on the GPU  convolution by cu") for line in lines)
 
 
 def test_processor_of_linux(tmp_path):

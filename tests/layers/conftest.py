@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from caffebn import ops
 
-
-@pytest.fixture(params=ops.BACKENDS)
+@pytest.fixture(params=["cpu", "reference", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> str:
     """Each back end in turn."""
     return request.param

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from caffebn import ops
 from caffebn.errors import NetError
 from caffebn.layers import LAYERS, Context, Layer, Workspace, create, layer_type_list, register
 from caffebn.layers.base import ncs, times
@@ -14,7 +13,7 @@ from caffebn.proto import Message, text
 
 def context(dtype: str = "float32") -> Context:
     return Context(
-        ops.get("reference"), "TRAIN", np.dtype(dtype), np.random.default_rng(0), Workspace(np.dtype(dtype))
+        "reference", "TRAIN", np.dtype(dtype), np.random.default_rng(0), Workspace(np.dtype(dtype))
     )
 
 

@@ -18,7 +18,7 @@ def open_nsfw() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("device", ["cpu", "reference", pytest.param("gpu", marks=pytest.mark.gpu)])
 def test_open_nsfw(golden, open_nsfw, device):
     z = np.load(golden / "nets" / "open_nsfw_resnet50_1by2.npz")
     net = caffebn.Net(

@@ -458,14 +458,28 @@ def test_strict_refuses_what_is_unknown(tmp_path):
         caffebn.Net(file, caffebn.TEST, strict=True)
 
 
-def test_mode():
+def test_mode(no_gpu):
     caffebn.set_mode_cpu()
     assert caffebn.Net.from_text(INPUT, caffebn.TEST).device == "cpu"
-    words = "this version has no GPU back end; leave out set_device and set_mode_gpu, and nets run on the CPU"
-    with pytest.raises(errors.ArgumentError, match=rf"^set_mode_gpu\(\): {words}$"):
-        caffebn.set_mode_gpu()
-    with pytest.raises(errors.ArgumentError, match=rf"^set_device\(1\): {words}$"):
-        caffebn.set_device(1)
+    words = r'^the GPU back end needs the package "cupy": pip install "caffebn\[gpu\]"$'
+    for call in (caffebn.set_mode_gpu, lambda: caffebn.set_device(1)):
+        with pytest.raises(errors.MissingPackageError, match=words):
+            call()
+    assert caffebn.Net.from_text(INPUT, caffebn.TEST).device == "cpu"
+
+
+@pytest.mark.gpu
+def test_mode_gpu():
+    caffebn.set_device(0)
+    caffebn.set_mode_gpu()
+    try:
+        assert caffebn.Net.from_text(INPUT, caffebn.TEST).device == "gpu"
+    finally:
+        caffebn.set_mode_cpu()
+    with pytest.raises(
+        errors.DeviceError, match=r"^there is no GPU 99: found \d+, numbered from 0; `caffebn device`"
+    ):
+        caffebn.set_device(99)
 
 
 def test_a_net_of_the_v0_form_runs_with_weights_of_that_form(tmp_path):

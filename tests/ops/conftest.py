@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import sys
@@ -14,11 +15,63 @@ import pytest
 import caffebn.ops
 from caffebn.ops import level, threads
 
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 
-@pytest.fixture(params=["reference", "cpu"])
-def ops(request: pytest.FixtureRequest) -> ModuleType:
+
+class OnDevice:
+    """The gpu back end, for arrays of the host: they are copied to the device and back around each call."""
+
+    def __init__(self) -> None:
+        self._ops = caffebn.ops.get("gpu")
+        self._device = importlib.import_module("caffebn.ops.gpu.device")
+
+    def __getattr__(self, name: str) -> Callable:
+        op = getattr(self._ops, name)
+        if name == "ConvGeometry" or name == "conv_scratch_size":
+            return op
+
+        @functools.wraps(op)
+        def call(*args: object, **kwargs: object) -> object:
+            pairs: dict[int, tuple[np.ndarray, object]] = {}
+
+            def moved(value: object) -> object:
+                if not isinstance(value, np.ndarray):
+                    return value
+                if id(value) not in pairs:
+                    pairs[id(value)] = value, self._device.from_host(value)
+                return pairs[id(value)][1]
+
+            found = op(*map(moved, args), **{k: moved(v) for k, v in kwargs.items()})
+            self._device.synchronize()
+            for host, array in pairs.values():
+                if host.flags.writeable:
+                    host[...] = self._device.to_host(array)
+            return found
+
+        return call
+
+
+def backend(name: str) -> ModuleType | OnDevice:
+    """A back end that takes arrays of the host."""
+    return OnDevice() if name == "gpu" else caffebn.ops.get(name)
+
+
+@pytest.fixture(params=["reference", "cpu", GPU])
+def ops(request: pytest.FixtureRequest) -> ModuleType | OnDevice:
     """Each back end."""
-    return caffebn.ops.get(request.param)
+    return backend(request.param)
+
+
+@pytest.fixture
+def on_device() -> OnDevice:
+    """The gpu back end, for arrays of the host."""
+    return OnDevice()
+
+
+@pytest.fixture(params=["cpu", GPU])
+def compiled(request: pytest.FixtureRequest) -> ModuleType | OnDevice:
+    """Each back end with kernels, to be compared with the reference."""
+    return backend(request.param)
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -15,6 +15,8 @@ import caffebn.ops
 from caffebn.errors import ArgumentError
 from caffebn.ops import level
 
+GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+
 # Ops whose results are rounded once, or computed step by step in the tensors' dtype, on every back end
 EXACT = {
     "affine_act", "fold_statistics",
@@ -124,8 +126,9 @@ def signature(function) -> list[tuple[str, object, object]]:
     return [(p.name, p.default, p.annotation) for p in inspect.signature(function).parameters.values()]
 
 
-def test_files_functions_and_signatures_are_the_same():
-    reference, cpu = modules("reference"), modules("cpu")
+@pytest.mark.parametrize("backend", ["cpu", GPU])
+def test_files_functions_and_signatures_are_the_same(backend):
+    reference, other = modules("reference"), modules(backend)
     assert {
         "batch_norm",
         "channel",
@@ -137,13 +140,13 @@ def test_files_functions_and_signatures_are_the_same():
         "conv",
     } <= reference.keys()
     for family, module in reference.items():
-        assert cpu[family].__all__ == module.__all__, family
+        assert other[family].__all__ == module.__all__, family
         assert [n for n in vars(module) if inspect.isfunction(vars(module)[n]) and n in module.__all__]
         for name in module.__all__:
-            assert signature(getattr(cpu[family], name)) == signature(getattr(module, name)), name
+            assert signature(getattr(other[family], name)) == signature(getattr(module, name)), name
 
 
-@pytest.mark.parametrize("backend", caffebn.ops.BACKENDS)
+@pytest.mark.parametrize("backend", ["cpu", "reference", GPU])
 def test_a_backend_offers_what_its_files_hold(backend):
     package = caffebn.ops.get(backend)
     held = [name for module in modules(backend).values() for name in module.__all__]
@@ -168,7 +171,7 @@ def test_every_op_has_a_call_here(calls):
 
 def test_get_refuses_other_names():
     with pytest.raises(
-        ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference; did you mean \"cpu\""
+        ArgumentError, match=r"no ops named 'cpus'; there are cpu, reference, gpu; did you mean \"cpu\""
     ):
         caffebn.ops.get("cpus")
     with pytest.raises(ArgumentError, match="no ops named 'cuda'"):
@@ -183,11 +186,11 @@ def test_backends_are_loaded_when_asked_for():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_cpu_agrees_with_reference(op, dtype, calls):
+def test_kernels_agree_with_reference(compiled, op, dtype, calls):
     tolerance = {"rtol": 2e-6, "atol": 2e-6} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
     for shape in SHAPES[calls.family_of(op)]:
         expected = calls.outputs_of(caffebn.ops.get("reference"), op, calls.call_of(op, dtype, shape))
-        found = calls.outputs_of(caffebn.ops.get("cpu"), op, calls.call_of(op, dtype, shape))
+        found = calls.outputs_of(compiled, op, calls.call_of(op, dtype, shape))
         for name, value in expected.items():
             if op in EXACT:
                 np.testing.assert_array_equal(found[name], value, err_msg=f"{name} {shape}")

@@ -25,7 +25,7 @@ def test_there_is_a_record_of_every_rule_that_caffe_has():
 
 
 @ALL
-@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("device", ["cpu", "reference", pytest.param("gpu", marks=pytest.mark.gpu)])
 def test_trains_as_caffe_did(path, device):
     record = Record(path)
     solver = record.solver(device=device)

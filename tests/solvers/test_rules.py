@@ -71,7 +71,7 @@ class Plain:
                 self.w = self.w - rate * ahead / (np.sqrt(b2 * self.b / (1 - b2**t)) + delta)
 
 
-@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("device", ["cpu", "reference", pytest.param("gpu", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("regularization", ["L1", "L2"])
 @pytest.mark.parametrize("rule", list(RULES))
 def test_by_a_plain_transcription(rule, regularization, device):

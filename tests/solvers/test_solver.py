@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import caffebn
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, NetError, ParseError, SolverError
+from caffebn.errors import (
+    ArgumentError,
+    CaffebnWarning,
+    DeviceError,
+    FileError,
+    NetError,
+    ParseError,
+    SolverError,
+)
 from caffebn.ops import threads
 from caffebn.proto import text
 from caffebn.solvers import Hook, Solver, get_solver
@@ -77,7 +85,7 @@ def test_a_class_that_is_not_that_of_the_text_is_worth_a_word():
     assert len(made.history) == len(made.net.parameters)
 
 
-def test_gpu_in_the_text_is_worth_a_word():
+def test_gpu_in_the_text_is_worth_a_word(no_gpu):
     with pytest.warns(
         CaffebnWarning, match=r"solver.prototxt:5:1: solver_mode: GPU, but .* training runs on the CPU"
     ):
@@ -86,6 +94,14 @@ def test_gpu_in_the_text_is_worth_a_word():
     assert get_solver(message("solver_mode: GPU"), device="reference").net.device == "reference"
     get_solver(message("solver_mode: CPU"))
     get_solver(message())  # Caffe's default is GPU
+
+
+@pytest.mark.gpu
+def test_gpu_in_the_text_is_where_it_trains():
+    assert get_solver(message("solver_mode: GPU")).net.device == "gpu"
+    assert get_solver(message("solver_mode: GPU"), device="cpu").net.device == "cpu"
+    with pytest.raises(DeviceError, match="there is no GPU 77"):
+        get_solver(message("solver_mode: GPU device_id: 77"))
 
 
 @pytest.mark.parametrize(

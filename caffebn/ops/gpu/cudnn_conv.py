@@ -1,0 +1,141 @@
+"""Convolution by cuDNN, the one module that imports its front end; used where nvidia-cudnn-frontend is installed.
+
+A plan is made for each operation, geometry, batch and dtype when it is first run, by cuDNN's heuristics, and kept.
+Plans are deterministic, their workspace is bounded, and single precision is not shortened to TF32 unless that was
+allowed.  Groups of one channel are left to the kernels of conv.cu.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from caffebn.errors import CaffebnWarning
+from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.gpu import device
+
+__all__ = ["WORKSPACE", "describe", "plan"]
+
+WORKSPACE = 256 << 20
+"""Bytes of workspace that a plan may use."""
+
+Plan = Callable[[device.Array, device.Array, device.Array], None]
+"""Runs a convolution on images, weights and outputs, of which it writes one."""
+
+
+@cache
+def _cudnn() -> Any:
+    """The front end, or None."""
+    if os.environ.get("CAFFEBN_CUDNN", "1") == "0":
+        return None
+    try:
+        import cudnn
+    except ImportError:
+        return None
+    try:
+        cudnn.destroy_handle(cudnn.create_handle())
+    except Exception as e:  # which one, depends on what of cuDNN is missing
+        warnings.warn(
+            f"nvidia-cudnn-frontend is installed, but cuDNN cannot be used ({e}): convolutions run on cuBLAS. Install "
+            "nvidia-cudnn-cu12 or nvidia-cudnn-cu13, after the version of CUDA, or set CAFFEBN_CUDNN=0",
+            CaffebnWarning,
+            stacklevel=2,
+        )
+        return None
+    return cudnn
+
+
+def describe() -> str:
+    """Name cuDNN and its version; empty when it is not used."""
+    cudnn = _cudnn()
+    return f"cuDNN {cudnn.backend_version()}" if cudnn else ""
+
+
+@cache
+def _handle(index: int) -> Any:
+    return _cudnn().create_handle()
+
+
+def plan(kind: str, g: ConvGeometry, batch: int, dtype: np.dtype) -> Plan | None:
+    """Return how cuDNN computes a convolution, or None when it does not.
+
+    Parameters
+    ----------
+    kind : {"forward", "backward_data", "backward_weight"}
+        Fills outputs, images or weights.
+    g : ConvGeometry
+    batch : int
+    dtype : dtype
+    """
+    if g.is_depthwise or len(g.spatial) > 3 or _cudnn() is None:
+        return None
+    sizes = (g.channels, g.spatial, g.num_output, g.kernel, g.stride, g.pad, g.dilation, g.group)
+    return _plan(kind, sizes, batch, dtype, device.selected())
+
+
+@cache
+def _plan(kind: str, sizes: tuple, batch: int, dtype: np.dtype, index: int) -> Plan | None:
+    cudnn = _cudnn()
+    g = ConvGeometry(*sizes)
+    real = cudnn.data_type.FLOAT if dtype.itemsize == 4 else cudnn.data_type.DOUBLE
+    handle = _handle(index)
+    graph = cudnn.pygraph(
+        io_data_type=real, intermediate_data_type=real, compute_data_type=real, handle=handle
+    )
+    missing = max(0, 2 - len(g.spatial))  # cuDNN wants two spatial axes or three
+
+    def padded(values: tuple[int, ...], fill: int) -> list[int]:
+        return [fill] * missing + list(values)
+
+    dims = {
+        "x": [batch, g.channels, *padded(g.spatial, 1)],
+        "w": [g.num_output, g.channels // g.group, *padded(g.kernel, 1)],
+        "y": [batch, g.num_output, *padded(g.out_spatial, 1)],
+    }
+    strides = {name: [int(np.prod(dim[i + 1 :])) for i in range(len(dim))] for name, dim in dims.items()}
+    given = {"forward": "xw", "backward_data": "yw", "backward_weight": "xy"}[kind]
+    tensors = {
+        name: graph.tensor(name=name, dim=dims[name], stride=strides[name], data_type=real) for name in given
+    }
+    options = {"padding": padded(g.pad, 0), "stride": padded(g.stride, 1), "dilation": padded(g.dilation, 1)}
+    if kind == "forward":
+        made = graph.conv_fprop(image=tensors["x"], weight=tensors["w"], **options)
+    elif kind == "backward_data":
+        made = graph.conv_dgrad(loss=tensors["y"], filter=tensors["w"], **options)
+    else:
+        made = graph.conv_wgrad(image=tensors["x"], loss=tensors["y"], **options)
+    (name,) = set("xwy") - set(given)
+    tensors[name] = made
+    made.set_output(True).set_data_type(real).set_dim(dims[name]).set_stride(strides[name])
+    try:
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        graph.deselect_workspace_greater_than(WORKSPACE)
+        unwanted = [cudnn.numerical_note.NONDETERMINISTIC]
+        if not device.ALLOW_TF32:
+            unwanted.append(cudnn.numerical_note.TENSOR_CORE)
+        if dtype.itemsize == 4:
+            graph.deselect_numeric_notes(unwanted)
+        graph.check_support()
+        graph.build_plans()
+    except cudnn.cudnnGraphNotSupportedError:
+        return None
+    size = graph.get_workspace_size()
+
+    def run(x: device.Array, w: device.Array, y: device.Array) -> None:
+        cudnn.set_stream(handle=handle, stream=device.stream())
+        arrays = {"x": x, "w": w, "y": y}
+        workspace = device.scratch(-(-size // 8), "cuDNN")
+        graph.execute(
+            {tensors[name]: device.address(array) for name, array in arrays.items()},
+            device.address(workspace),
+            handle=handle,
+        )
+
+    return run
