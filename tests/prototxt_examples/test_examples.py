@@ -28,6 +28,7 @@ class Example(NamedTuple):
 # come the statistics of Caffe's BatchNorms, two for each channel and one for each layer.
 EXAMPLES = {
     "lenet": Example(431080, 9, "ip2"),
+    "lenet_bn": Example(431650 + 1143, 17, "score"),
     "mnist_bn": Example(100010 + 603, 15, "score"),
     "vgg16_bn": Example(138365992 + 2 * 4224 + 13, 66, "fc8"),
     "resnet_18": Example(11689512 + 2 * 4800 + 20, 90, "fc1000"),
@@ -156,8 +157,8 @@ def test_train_val(name, folder, unfilled):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_solver(name, folder):
     solver = text.read(folder / name / "solver.prototxt", "SolverParameter", strict=True)
-    # this one is trained from the folder of the checkout, the others from their own
-    start = "prototxt_examples/mnist_bn/" if name == "mnist_bn" else ""
+    # those with the images of mnist_bn are trained from the folder of the checkout, the others from their own
+    start, images = (f"prototxt_examples/{folder}/" if name.endswith("t_bn") else "" for folder in (name, "mnist_bn"))
     assert (solver.net, solver.snapshot_prefix) == (f"{start}train_val.prototxt", start + name)
     assert (
         list(solver.stepvalue) == sorted(solver.stepvalue) and max([0, *solver.stepvalue]) < solver.max_iter
@@ -169,8 +170,8 @@ def test_solver(name, folder):
         for phase in ("TRAIN", "TEST")
     )
     batch = train.data_param.batch_size * solver.iter_size
-    assert all(d.data_param.source.startswith(start) for d in (train, test))
-    assert batch == {"lenet": 64, "mnist_bn": 60}.get(name, 128 if name.startswith("cifar") else 256)
+    assert all(d.data_param.source.startswith(images) for d in (train, test))
+    assert batch == {"lenet": 64, "lenet_bn": 64, "mnist_bn": 60}.get(name, 128 if name.startswith("cifar") else 256)
     assert test.data_param.batch_size * solver.test_iter[0] == (10000 if batch < 256 else 50000)
 
 
