@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -143,10 +144,11 @@ def sanitize(limit: float) -> str:
 
 def run_every_kernel() -> None:
     """Call each op once with small arrays, which the tests of the ops know how to make."""
-    sys.path.append(str(ROOT))  # behind the installed package
     os.environ["CUPY_CACHE_DIR"] = os.environ.get("CUPY_CACHE_DIR", tempfile.mkdtemp())
-    from tests.ops import conftest as calls
-
+    spec = importlib.util.spec_from_file_location("calls", ROOT / "tests" / "ops" / "conftest.py")
+    assert spec and spec.loader
+    calls = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(calls)
     on_device = calls.OnDevice()
     for op in calls.OPS:
         for dtype in ("float32", "float64"):
@@ -307,9 +309,6 @@ def resnet(phase: str, batch: int) -> list[dict[str, Any]]:
     import gc
 
     import cupy
-    import numpy as np
-
-    from caffebn.net import Net
 
     shapes = f"shape {{ dim: {batch} dim: 3 dim: 224 dim: 224 }}"
     training = phase == "TRAIN"
@@ -324,6 +323,25 @@ def resnet(phase: str, batch: int) -> list[dict[str, Any]]:
     )
     if training:
         text += 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc1000" bottom: "label" top: "loss" }'
+    rows = own_resnet(text, phase, batch)
+    gc.collect()
+    cupy.get_default_memory_pool().free_all_blocks()
+    if torch := torch_with_cuda():
+        for layout in ("contiguous_format", "channels_last"):
+            speed = batch / torch_resnet(torch, training, batch, layout)
+            for row in rows:
+                row[f"PyTorch {layout} images/s"] = speed
+                row[f"ratio to {layout}"] = row["images/s"] / speed
+    return rows
+
+
+def own_resnet(text: str, phase: str, batch: int) -> list[dict[str, Any]]:
+    """Images per second of a net in caffebn."""
+    import numpy as np
+
+    from caffebn.net import Net
+
+    training = phase == "TRAIN"
     net = Net.from_text(text, phase, device="gpu")
     net.blobs["data"].data[...] = np.random.default_rng(0).random(net.blobs["data"].shape, np.float32)
 
@@ -334,26 +352,13 @@ def resnet(phase: str, batch: int) -> list[dict[str, Any]]:
         if training:
             net.run_backward()
 
+    def rate(work: Callable[[], Any]) -> float:
+        return batch / seconds(work, net.synchronize, 3, 0.3)
+
     what = f"ResNet-50 {'forward and backward' if training else 'inference'}, batch {batch}"
-    rows = [{"what": what, "images/s": batch / seconds(step, net.synchronize, 3, 0.3)}]
+    rows = [{"what": what, "images/s": rate(step)}]
     if not training:
-        graph = net.capture()
-        rows.append(
-            {
-                "what": f"{what}, recorded as a graph",
-                "images/s": batch / seconds(graph.launch, net.synchronize, 3, 0.3),
-            }
-        )
-        del graph
-    del net, step
-    gc.collect()
-    cupy.get_default_memory_pool().free_all_blocks()
-    if torch := torch_with_cuda():
-        for layout in ("contiguous_format", "channels_last"):
-            speed = batch / torch_resnet(torch, training, batch, layout)
-            for row in rows:
-                row[f"PyTorch {layout} images/s"] = speed
-                row[f"ratio to {layout}"] = row["images/s"] / speed
+        rows.append({"what": f"{what}, recorded as a graph", "images/s": rate(net.capture().launch)})
     return rows
 
 
@@ -422,8 +427,8 @@ def table(report: dict[str, Any]) -> str:
     """Write a report as Markdown."""
     f = report["facts"]
     lines = [
-        f"Measured on {f['date']} on one {f['device']}, single precision{' with TF32' if f['tf32'] else ''}, convolution by "
-        f"{f['convolution']}, CuPy {f['cupy']}"
+        f"Measured on {f['date']} on one {f['device']}, single precision{' with TF32' if f['tf32'] else ''}, "
+        f"convolution by {f['convolution']}, CuPy {f['cupy']}"
         + (f", beside PyTorch {f['torch']}" if f["torch"] else "")
         + " (`make gpu-check`).",
         "",

@@ -321,10 +321,6 @@ class Blob:
         """The memory of the data and of the diff, which other blobs may share."""
         return self._data, self._diff
 
-    def lies_in(self, memory: Memory) -> bool:
-        """Whether the data is a piece of that memory."""
-        return self._data.parent is memory
-
     @property
     def has_diff(self) -> bool:
         """Whether memory for the gradient has been made."""

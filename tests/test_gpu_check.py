@@ -103,3 +103,9 @@ def test_the_small_net_is_timed(gpu_check, monkeypatch):
     monkeypatch.setattr(gpu_check, "seconds", lambda work, synchronize, *_: (work(), synchronize(), 0.5)[-1])
     monkeypatch.setattr(gpu_check, "torch_with_cuda", lambda: None)
     assert [row["iterations/s"] for row in gpu_check.mlp()] == [2.0, 2.0]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_every_kernel_runs_for_the_sanitizer(gpu_check):
+    gpu_check.run_every_kernel()

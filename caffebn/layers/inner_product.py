@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+import numpy as np
+
 from caffebn.blob import Blob
 from caffebn.layers.base import Layer, layer
 

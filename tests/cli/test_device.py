@@ -69,3 +69,17 @@ def test_cupy_is_named_when_it_is_there(monkeypatch):
     monkeypatch.setattr(device, "find_spec", lambda name: Path())
     monkeypatch.setattr(device, "packages_distributions", lambda: {"cupy": ["numpy"]})
     assert device.cupy_version() == np.__version__
+
+
+@pytest.mark.gpu
+def test_gpu_option(run, tmp_path):
+    net = tmp_path / "net.prototxt"
+    net.write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "y" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 2 } }\n'
+    )
+    found = json.loads(run("time", str(net), "--gpu", "0", "-n", "1", "--json").stdout)
+    assert found["device"] == "gpu" and {row["name"] for row in found["layers"]} == {"x", "y"}
+    assert json.loads(run("time", str(net), "-n", "1", "--json").stdout)["device"] == "cpu"
+    result = run("time", str(net), "--gpu", "99")
+    assert result.exit_code != 0 and "there is no GPU 99" in result.output

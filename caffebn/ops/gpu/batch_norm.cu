@@ -71,10 +71,10 @@ __global__ void affine_act(
     });
 }
 
-template <typename real>
+template <typename real, typename out_t>
 __global__ void fold_statistics(
     const double* mean, const double* var, double eps, const real* scale, const real* shift, const real* bias,
-    double* a_out, double* b_out, index_t n
+    out_t* a_out, out_t* b_out, index_t n
 ) {
     index_t c = thread_index();
     if (c >= n) return;
@@ -82,8 +82,8 @@ __global__ void fold_statistics(
     if (scale) a *= scale[c];
     double b = (bias ? bias[c] - mean[c] : -mean[c]) * a;
     if (shift) b += shift[c];
-    a_out[c] = a;
-    b_out[c] = b;
+    a_out[c] = (out_t)a;
+    b_out[c] = (out_t)b;
 }
 
 // How dz, the gradient before the activation, is found from dy.

@@ -109,16 +109,18 @@ def fold_statistics(
     """Compute the affine map that a normalisation is; see the reference op."""
     op = "fold_statistics"
     check(op, mean, "mean", None, DOUBLE)
-    for name, array in (("var", var), ("a_out", a_out), ("b_out", b_out)):
-        check(op, array, name, mean.shape, DOUBLE)
+    check(op, var, "var", mean.shape, DOUBLE)
+    check_tensor(op, a_out, "a_out", 1)
     given = [(n, v) for n, v in (("scale", scale), ("shift", shift), ("bias", bias)) if v is not None]
     if given:
         check_tensor(op, given[0][1], given[0][0], 1)
-    dtype = given[0][1].dtype if given else DOUBLE
+    dtype = given[0][1].dtype if given else a_out.dtype
     for name, vector in given:
         check(op, vector, name, mean.shape, dtype)
+    for name, out in (("a_out", a_out), ("b_out", b_out)):
+        check(op, out, name, mean.shape, DOUBLE if a_out.dtype == DOUBLE else dtype)
     n = mean.size
-    kernel = _kernel("fold_statistics", dtype.itemsize)
+    kernel = _kernel("fold_statistics", dtype.itemsize, "double" if a_out.dtype == DOUBLE else "float")
     device.launch_each(kernel, n, mean, var, float(eps), scale, shift, bias, a_out, b_out, n)
 
 

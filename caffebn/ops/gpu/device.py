@@ -310,16 +310,18 @@ class _Troubles:
         self.found = pinned(2 * _SLOTS, np.dtype(np.float64))
         self.kinds: dict[tuple, int] = {}
         self.errors: list[Trouble] = []
+        self.ops: list[str] = []
 
     def slot(self, key: tuple, error: Trouble) -> int:
         """Return the address of the pair for that kind."""
         index = self.kinds.get(key)
         if index is None:
-            index = self.kinds[key] = len(self.errors) % _SLOTS
+            index = self.kinds[key] = len(self.kinds) % _SLOTS
             if index < len(self.errors):
-                self.errors[index] = error
+                self.errors[index], self.ops[index] = error, key[0]
             else:
                 self.errors.append(error)
+                self.ops.append(key[0])
         return self.found.ctypes.data + 16 * index
 
 
@@ -354,7 +356,8 @@ def _raise_trouble() -> None:
     places = t.found[::2]
     if not places.any():
         return
-    index = int(np.flatnonzero(places)[0])
+    # what a forward pass has met, before what the backward pass has met again
+    index = min(np.flatnonzero(places).tolist(), key=lambda i: t.ops[i].endswith("_backward"))
     place, value = t.found[2 * index : 2 * index + 2].tolist()
     t.found[...] = 0
     raise t.errors[index](value, int(place) - 1)
