@@ -1,6 +1,6 @@
-# Every kernel module includes this.  A kernel that gets an array has to ask it for its buffer, which takes longer than
-# a small kernel runs; a view that its own module has made it takes as it is.  ops/cpu/calls.py makes the views of a call
-# that will be repeated.
+# Every kernel module includes this.  A kernel that gets an array has to ask it for its buffer, which takes longer
+# than a small kernel runs; a view that its own module has made it takes as it is.  ops/cpu/calls.py makes the views
+# of a call that will be repeated.
 
 from libc.stdint cimport int64_t as _int64
 

@@ -1,7 +1,7 @@
 """Which layers of a net run as one, and how.
 
-Layers that follow each other are joined where nobody can see what passes between them: each works in place on the top of
-the one before.  Then the values in between need not be written, and a pass over memory serves all.
+Layers that follow each other are joined where nobody can see what passes between them: each works in place on the top
+of the one before.  Then the values in between need not be written, and a pass over memory serves all.
 
 ======================================  ===========================================================================
 joined                                  runs as
@@ -17,7 +17,7 @@ Eltwise SUM, ReLU                       one kernel forward
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -94,15 +94,18 @@ class Chain:
         layer = self.net.layers[self.first]
         if layer.type not in ("Convolution", "InnerProduct") or len(layer.spec.bottom) != 1:
             return None
-        norm = self._take("BatchNorm", lambda it: it.use_global_stats)  # type: ignore[attr-defined]
+        norm = self._take("BatchNorm", _stored)
         scale, relu = self._epilogue()
-        if self._backward(norm) or self._backward(scale):
+        again = self._backward(norm) or self._backward(scale)
+        if again and (
+            self.net.phase == "TRAIN" or self.versions.bottoms[self.first][0] in self.versions.overwritten
+        ):
             # their gradients need what this step does not keep
             self.last = self.first
             return None
         if self.last == self.first:
             return None
-        return ProductStep(self.net, self.first, self.last, norm, scale, relu)
+        return ProductStep(self.net, self.first, self.last, norm, scale, relu, again)
 
     def norm(self, redirected: dict[int, dict[int, Blob]]) -> Step | None:
         """Join a BatchNorm with what follows; the layer before it is told where else to write its top."""
@@ -140,6 +143,11 @@ class Chain:
             return None
         relu = self._take("ReLU", _keeps_sign)
         return SumStep(self.net, self.first, self.last, relu) if relu else None
+
+
+def _stored(layer: Any) -> bool:
+    """Whether a BatchNorm uses stored statistics."""
+    return layer.use_global_stats
 
 
 def _per_channel(layer: Layer) -> bool:
@@ -192,12 +200,12 @@ class NormStep(Step):
         copies: bool,
     ):
         super().__init__(net, first, last)
-        self.norm = net.layers[first]
+        self.norm = cast(Any, net.layers[first])
         self.scale, self.relu, self.kept, self.copies = scale, relu, kept, copies
         self.seen = net.blobs_of(first)[0][0]
         _, (self.top,), (self.output,) = net.blobs_of(last)
         self.input = self.seen if kept is None else kept
-        self.a, self.b = (self.norm.scratch((self.norm.channels,), np.float64) for _ in range(2))  # type: ignore[attr-defined]
+        self.a, self.b = (self.norm.scratch((self.norm.channels,), np.float64) for _ in range(2))
         self.what = _joined(self.layers)
         self.repeatable = all(layer.repeatable for layer in self.layers)
 
@@ -208,15 +216,15 @@ class NormStep(Step):
             self.kept.share_diff(self.seen)
 
     def forward(self) -> None:
-        norm, ops, stored = self.norm, self.norm.ops, self.norm.use_global_stats  # type: ignore[attr-defined]
-        if norm.values_per_channel == 0:  # type: ignore[attr-defined]
+        norm, ops, stored = self.norm, self.norm.ops, self.norm.use_global_stats
+        if norm.values_per_channel == 0:
             return
         if self.kept is not None and self.copies:
             self.net.keep_before(self.first)
             ops.scale_copy(self.seen.data, 1.0, self.kept.data)
-        shape = norm.ncs  # type: ignore[attr-defined]
+        shape = norm.ncs
         x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)
-        mean, var, inv_std = norm.mean, norm.var, norm.inv_std  # type: ignore[attr-defined]
+        mean, var, inv_std = norm.mean, norm.var, norm.inv_std
         factor, bias = _learned(self.scale)
         sums = [blob.data for blob in norm.parameters]
         if stored:
@@ -227,13 +235,13 @@ class NormStep(Step):
         else:
             ops.batch_norm(x, norm.param.eps, factor, bias, None, _slope(self.relu), y, mean, var, inv_std)
             fraction = norm.param.moving_average_fraction
-            ops.update_statistics(mean, var, norm.values_per_channel, fraction, *sums)  # type: ignore[attr-defined]
+            ops.update_statistics(mean, var, norm.values_per_channel, fraction, *sums)
 
     def backward(self) -> None:
         norm, scale = self.norm, self.scale
-        if norm.values_per_channel == 0:  # type: ignore[attr-defined]
+        if norm.values_per_channel == 0:
             return
-        shape, stored = norm.ncs, norm.use_global_stats  # type: ignore[attr-defined]
+        shape, stored = norm.ncs, norm.use_global_stats
         x, dy = self.input.data.reshape(shape), self.top.diff.reshape(shape)
         # with batch statistics the sign of the output is found again from x, which is read anyway
         y = self.output.data.reshape(shape) if stored and self.relu else None
@@ -247,7 +255,7 @@ class NormStep(Step):
                 gradients[k] = blob.diff if wanted else None
         norm.ops.batch_norm_backward(
             x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, None
-        )  # type: ignore[attr-defined]  # fmt: skip
+        )  # fmt: skip
 
     def expose(self) -> None:
         if self.kept is not None:
@@ -270,6 +278,9 @@ class ProductStep(Step):
         As for `Step`.
     norm, scale, relu : Layer or None
         A BatchNorm with stored statistics, and what follows it.
+    again : bool
+        Gradients need what this step does not keep: a net in the test phase has a loss, and hardly ever goes backward.
+        Then the layers run once more, one by one.
     """
 
     def __init__(
@@ -280,9 +291,11 @@ class ProductStep(Step):
         norm: Layer | None,
         scale: Layer | None,
         relu: Layer | None,
+        again: bool,
     ):
         super().__init__(net, first, last)
-        self.product = net.layers[first]
+        self.again = again
+        self.product = cast(Any, net.layers[first])
         self.norm, self.scale, self.relu = norm, scale, relu
         (self.bottom,), (self.top,), _ = net.blobs_of(first)
         outputs = self.product.param.num_output
@@ -303,7 +316,16 @@ class ProductStep(Step):
             ops.fold_statistics(self.mean, self.var, eps, factor, bias, b, self.a, self.b)
             a, b = self.a, self.b
         residual = (None,) if product.type == "Convolution" else ()
-        product.forward_joined(self.bottom, self.top, a, b, *residual, _slope(self.relu))  # type: ignore[attr-defined]
+        product.forward_joined(self.bottom, self.top, a, b, *residual, _slope(self.relu))
+
+    def expose(self) -> None:
+        if self.again:
+            for i in range(self.first, self.last + 1):
+                self.net.forward_layer(i)
+
+    def backward(self) -> None:
+        self.expose()
+        super().backward()
 
 
 class SumStep(Step):
@@ -311,11 +333,12 @@ class SumStep(Step):
 
     def __init__(self, net: Net, first: int, last: int, relu: Layer):
         super().__init__(net, first, last)
-        self.sum, self.relu = net.layers[first], relu
+        self.sum = cast(Any, net.layers[first])
+        self.relu = relu
         (self.a, self.b), (self.top,), _ = net.blobs_of(first)
         self.what = _joined(self.layers)
 
     def forward(self) -> None:
-        c = self.sum.coeff  # type: ignore[attr-defined]
+        c = self.sum.coeff
         slope = _slope(self.relu)
         self.sum.ops.weighted_sum(self.a.data, c[0], self.b.data, c[1], self.top.data, slope)

@@ -116,9 +116,9 @@ class Net:
     strict : bool
         Refuse unknown fields in the text, and weights whose layers do not all match.
     fuse : bool
-        Run several layers as one where nobody can see a difference but by rounding: BatchNorm, Scale and ReLU in place on
-        one blob, and what follows a convolution in place.  A pass of which someone sees the inside (callbacks, `start`
-        and `end`, `debug_info`) runs layer by layer all the same.
+        Run several layers as one where nobody can see a difference but by rounding: BatchNorm, Scale and ReLU in
+        place on one blob, and what follows a convolution in place.  A pass of which someone sees the inside
+        (callbacks, `start` and `end`, `debug_info`) runs layer by layer all the same.
     dialect : str, optional
         In which dialect of batch normalisation text and weights are (docs/dialects.md).  By default that is found out;
         layers of a fork are rewritten as BatchNorm and Scale, with a warning that says so, and refused where it is not

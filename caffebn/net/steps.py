@@ -148,7 +148,8 @@ class Pass:
         """Run all steps, and write down the calls of those that can be repeated."""
         self._state = None
         before = self._changes.count
-        script, calls = [], []
+        script: list[tuple[list[tuple[Callable, tuple]], int]] = []
+        calls: list[tuple[Callable, tuple]] = []
         for k, (step, run) in enumerate(zip(self.steps, self.runs, strict=True)):
             if self.forward:
                 step.prepare()

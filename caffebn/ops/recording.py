@@ -1,8 +1,8 @@
 """What the kernels of a pass are called with, written down while they run.
 
-An op checks its arguments, finds scratch memory and calls kernels.  For a net whose shapes and memory stay as they are
-all of that comes out the same in each pass, and takes longer than the kernels of a small net.  So a net lets the ops run
-once inside `recording`, and repeats the calls from then on.
+An op checks its arguments, finds scratch memory and calls kernels.  For a net whose shapes and memory stay as they
+are all of that comes out the same in each pass, and takes longer than the kernels of a small net.  So a net lets the
+ops run once inside `recording`, and repeats the calls from then on.
 """
 
 from __future__ import annotations

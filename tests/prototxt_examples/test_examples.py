@@ -158,7 +158,9 @@ def test_train_val(name, folder, unfilled):
 def test_solver(name, folder):
     solver = text.read(folder / name / "solver.prototxt", "SolverParameter", strict=True)
     # those with the images of mnist_bn are trained from the folder of the checkout, the others from their own
-    start, images = (f"prototxt_examples/{folder}/" if name.endswith("t_bn") else "" for folder in (name, "mnist_bn"))
+    start, images = (
+        f"prototxt_examples/{folder}/" if name.endswith("t_bn") else "" for folder in (name, "mnist_bn")
+    )
     assert (solver.net, solver.snapshot_prefix) == (f"{start}train_val.prototxt", start + name)
     assert (
         list(solver.stepvalue) == sorted(solver.stepvalue) and max([0, *solver.stepvalue]) < solver.max_iter
@@ -171,7 +173,9 @@ def test_solver(name, folder):
     )
     batch = train.data_param.batch_size * solver.iter_size
     assert all(d.data_param.source.startswith(images) for d in (train, test))
-    assert batch == {"lenet": 64, "lenet_bn": 64, "mnist_bn": 60}.get(name, 128 if name.startswith("cifar") else 256)
+    assert batch == {"lenet": 64, "lenet_bn": 64, "mnist_bn": 60}.get(
+        name, 128 if name.startswith("cifar") else 256
+    )
     assert test.data_param.batch_size * solver.test_iter[0] == (10000 if batch < 256 else 50000)
 
 

@@ -1,8 +1,8 @@
 """Calls of kernels: made at once, and written down for a net that will repeat them (``ops/recording.py``).
 
 What is repeated are the same kernels with the same arguments, as memory views that the kernels take as they are (see
-``pyx/views.pxi``).  What an op does beside calling kernels through a `Launcher` is not repeated, so an op in this package
-does nothing else.
+``pyx/views.pxi``).  What an op does beside calling kernels through a `Launcher` is not repeated, so an op in this
+package does nothing else.
 """
 
 from __future__ import annotations

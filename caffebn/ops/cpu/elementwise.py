@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -310,7 +310,7 @@ def fill(x: np.ndarray, value: float) -> None:
 
 def _map(
     op: str,
-    kernel: dict[int, Callable],
+    kernel: Mapping[int, Callable],
     numbers: tuple[float, ...] = (),
     cost: int = 1,
     **arrays: np.ndarray,
