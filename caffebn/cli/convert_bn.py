@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from caffebn import dialects
+from caffebn.bn import dialects
+from caffebn.bn.dialects import DIALECTS, PLAIN, Conversion, Verdict
 from caffebn.cli import nets, show
-from caffebn.dialects import DIALECTS, PLAIN, Conversion, Verdict
 from caffebn.errors import ArgumentError
 from caffebn.files import write_whole
 from caffebn.proto import Message, binary, forks, text, upgrade

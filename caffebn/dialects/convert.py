@@ -11,6 +11,7 @@ import numpy as np
 
 from caffebn.dialects.facts import TYPES, Facts, gather
 from caffebn.dialects.recognise import Verdict, recognise
+from caffebn.dialects.signs import FOREIGN, HARMLESS
 from caffebn.dialects.table import DIALECTS, PLAIN, Dialect, dialect, numbers
 from caffebn.dialects.values import Meaning, blobs_of, fields_of, meaning
 from caffebn.errors import NetError
@@ -28,15 +29,7 @@ from caffebn.proto import (
 from caffebn.proto.message import new
 from caffebn.proto.schema import UNKNOWN
 
-__all__ = ["Conversion", "DialectError", "from_plain", "speaks_dialect", "to_plain", "verdicts"]
-
-FOREIGN = set(
-    "add_eps_before_sqrt bias_filler bias_term disable_mean disable_variance engine filler fused_relu icnet relu "
-    "scale_bias scale_filler stats_batch_size update_global_stats use_weight_bias".split()
-)
-"""Fields that only forks have in a BatchNormParameter."""
-HARMLESS = {"engine", "update_global_stats", "icnet"}
-"""Those of them that do not change what a plain layer computes."""
+__all__ = ["Conversion", "DialectError", "from_plain", "to_plain", "verdicts"]
 
 
 class DialectError(NetError):
@@ -88,22 +81,6 @@ class Conversion:
             )
         lines += [f"lost: {what} ({_some(layers)})" for what, layers in self.lost.items()]
         return lines
-
-
-def speaks_dialect(definition: Message | None, stored: Message | None = None) -> bool:
-    """Whether there is a layer that plain Caffe would not read, or would read otherwise; a quick look."""
-    for layer in definition.layer if definition is not None else ():
-        if layer.type in ("BN", "SyncBN", "EltwiseAffine"):
-            return True
-        if layer.type == "BatchNorm" and any(
-            isinstance(u, UnknownText) and u.name in FOREIGN - HARMLESS
-            for u in layer.batch_norm_param.unknown
-        ):
-            return True
-    for layer in stored.layer if stored is not None else ():
-        if layer.type in ("BN", "SyncBN") or (layer.type == "BatchNorm" and len(layer.blobs) not in (0, 3)):
-            return True
-    return False
 
 
 def verdicts(

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from caffebn.dialects.signs import PLAIN
 from caffebn.errors import ArgumentError, did_you_mean
 
 __all__ = ["DIALECTS", "NUMBERS", "PLAIN", "Dialect", "dialect", "live_factor", "numbers"]
-
-PLAIN = "bvlc"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from caffebn.blob import times
-from caffebn.dialects import from_framework
+from caffebn.dialects.neighbours import from_framework
 from caffebn.errors import ArgumentError, FileError, FormatError, WeightsError, missing_package
 from caffebn.layers import Layer
 from caffebn.net import Net

@@ -8,12 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffebn import blocks, dialects, ops, seeding
+from caffebn import blocks, ops, seeding
 from caffebn.blob import Blob, Changes
+from caffebn.dialects.signs import PLAIN, speaks_dialect
 from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
@@ -37,6 +38,9 @@ from caffebn.weights import (
     stored_arrays,
     write_hdf5,
 )
+
+if TYPE_CHECKING:
+    from caffebn.dialects.convert import Conversion
 
 __all__ = ["TEST", "TRAIN", "Net", "default_device", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
@@ -220,7 +224,7 @@ class Net:
 
     def _read(
         self, path: str | os.PathLike[str] | None, names: Sequence[str] = ()
-    ) -> tuple[dict[str, list[np.ndarray | None]], dialects.Conversion | None]:
+    ) -> tuple[dict[str, list[np.ndarray | None]], Conversion | None]:
         """Read a weights file; where it or the text is in a dialect of a fork, convert both."""
         stored, arrays = None, {}
         if str(path).endswith((".h5", ".hdf5", ".npz", ".safetensors")) and path is not None:
@@ -228,13 +232,15 @@ class Net:
         elif path is not None:
             stored = read_stored(path)
             arrays = stored_arrays(stored, str(path))
-        if self._dialect == dialects.PLAIN:
+        if self._dialect == PLAIN:
             return arrays, None
-        if self._dialect is None and not dialects.speaks_dialect(self._foreign, stored):
+        if self._dialect is None and not speaks_dialect(self._foreign, stored):
             return arrays, None
         if stored is None and path is not None:
             stored = as_stored(arrays, {layer.name: layer.type for layer in self._foreign.layer})
-        converted = dialects.to_plain(
+        from caffebn.dialects.convert import to_plain  # few nets need it
+
+        converted = to_plain(
             self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])]
         )
         return (
@@ -917,7 +923,7 @@ def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages
     return weights, phase, int(level), list(stages or ())
 
 
-def _tell(source: str, converted: dialects.Conversion) -> None:
+def _tell(source: str, converted: Conversion) -> None:
     lines = converted.summary()
     if lines:
         warnings.warn("\n".join([f"{source}: {lines[0]}", *lines[1:]]), CaffebnWarning, stacklevel=3)
