@@ -240,9 +240,7 @@ class Net:
             stored = as_stored(arrays, {layer.name: layer.type for layer in self._foreign.layer})
         from caffebn.dialects.convert import to_plain  # few nets need it
 
-        converted = to_plain(
-            self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])]
-        )
+        converted = to_plain(self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])])
         return (
             stored_arrays(converted.weights, str(path)) if converted.weights is not None else {}
         ), converted
