@@ -40,10 +40,12 @@ cdef extern from "batch_norm.h" nogil:
     int HIGH, LOW, FACTOR, SCALE, SHIFT, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
     void forward_float(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual, const float *v,
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
+        const float *v,
         int64_t width, float slope, float *y)
     void forward_double(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual, const double *v,
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
+        const double *residual, const double *v,
         int64_t width, double slope, double *y)
     void affine_act_float(
         int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const double *a,
@@ -292,7 +294,7 @@ cdef void gradient_of_group(
     const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, const real *scale,
     const real *shift, real *v, real slope, real *dx, real *dscale, real *dshift, real *dz,
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t, image
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t, image
     cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
     cdef Py_ssize_t ahead = p.group * p.places
     cdef const real *soon = dx if dx else dz
@@ -300,7 +302,7 @@ cdef void gradient_of_group(
     put_gradient_vectors(p, c0, c1, g, scale, shift, v)
     for block in range(p.blocks):
         item = sum_item(p, block, t0)
-        for t in range(t0, t1):
+        for _t in range(t0, t1):
             gradient_sums(p, item, g, x, y, dy, soon, v, slope)
             advance(p, &item)
     end_sums(p, c0, c1, g, v, dscale, dshift)

@@ -36,15 +36,19 @@ from plan cimport (
 
 cdef extern from "channel.h" nogil:
     void normalize_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *high, const float *low, const float *factor,
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *high, const float *low,
+        const float *factor,
         float *y)
     void normalize_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *high, const double *low, const double *factor,
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *high,
+        const double *low, const double *factor,
         double *y)
     void affine_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *scale, const float *shift, float *y)
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *scale,
+        const float *shift, float *y)
     void affine_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *scale, const double *shift, double *y)
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *scale,
+        const double *shift, double *y)
     void normalize_backward_float(
         int column, int64_t at, int64_t tiles, int64_t length, const float *dy, const float *y,
         const double *mean_dy, const double *mean_dy_y, const double *inv_std, float *dx)
@@ -52,9 +56,11 @@ cdef extern from "channel.h" nogil:
         int column, int64_t at, int64_t tiles, int64_t length, const double *dy, const double *y,
         const double *mean_dy, const double *mean_dy_y, const double *inv_std, double *dx)
     void prelu_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *value, const float *slope, float *y)
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *value,
+        const float *slope, float *y)
     void prelu_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *value, const double *slope, double *y)
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *value,
+        const double *slope, double *y)
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
@@ -243,11 +249,11 @@ def normalize_backward(
 cdef void backward_of_group(
     const Plan *p, Py_ssize_t group, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t, image
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t, image
     cdef Item item
     for block in range(p.blocks):
         item = sum_item(p, block, t0)
-        for t in range(t0, t1):
+        for _t in range(t0, t1):
             backward_sums(p, item, dy, y, v)
             advance(p, &item)
     backward_means(p, group_channel(p, group), group_channel(p, group + 1), v)

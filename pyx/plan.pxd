@@ -263,11 +263,13 @@ cdef inline void add_first(const Plan *p, Item item, const real *x, const real *
         sum_of_item(SUM, p, item, x, x, m.spread, m.part, second)
     elif real is float:
         moments_of_rows_float(
-            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part,
+            second + item.part
         )
     else:
         moments_of_rows_double(
-            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part, second + item.part
+            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part,
+            second + item.part
         )
 
 
@@ -302,12 +304,12 @@ cdef inline void moments_of_group(
     const Plan *p, Py_ssize_t group, const real *x, const real *soon, Moments m
 ) noexcept nogil:
     """The moments of the channels of a group; by row, what lies at the same places of `soon` is fetched meanwhile."""
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, t
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t
     cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
     cdef Item item
     for block in range(p.blocks):
         item = sum_item(p, block, t0)
-        for t in range(t0, t1):
+        for _t in range(t0, t1):
             add_first(p, item, x, soon, m)
             advance(p, &item)
     end_first(p, c0, c1, m)

@@ -12,9 +12,17 @@ import caffebn
 # Optional packages, and required ones that only some uses need.
 LATE = ["click", "cupy", "h5py", "lmdb", "matplotlib", "mpi4py", "onnx", "PIL", "rich", "scipy", "torch"]
 
-BUDGET = 0.3  # seconds of processor time, NumPy included: what else the machine does must not matter
+# Processor time, as a multiple of what NumPy takes: seconds say as much about the machine as about the package.
+BUDGET = 3
 
-TIMED_IMPORT = "import time; t = time.process_time(); import caffebn; print(time.process_time() - t)"
+TIMED_IMPORT = """
+from time import process_time
+start = process_time()
+import numpy
+middle = process_time()
+import caffebn
+print((process_time() - middle) / (middle - start))
+"""
 
 
 @pytest.fixture
