@@ -16,7 +16,7 @@ Eltwise SUM, ReLU                       one kernel forward
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from caffebn.blob import Blob
 from caffebn.layers import Layer
 from caffebn.net.plan import Version, Versions
-from caffebn.net.steps import LayerStep, Step
+from caffebn.net.steps import LayerStep, Step, stand_in_for
 
 if TYPE_CHECKING:
     from caffebn.net.net import Net
@@ -80,10 +80,6 @@ class Chain:
             and not self.net.has_loss_weight(reader)
         )
 
-    def _backward(self, layer: Layer | None) -> bool:
-        """Whether a layer of the chain takes part in the backward pass."""
-        return layer is not None and self.net.need_backward[self.net.layers.index(layer)]
-
     def _epilogue(self) -> tuple[Layer | None, Layer | None]:
         """Take a Scale and a ReLU."""
         scale = self._take("Scale", _per_channel)
@@ -96,7 +92,8 @@ class Chain:
             return None
         norm = self._take("BatchNorm", _stored)
         scale, relu = self._epilogue()
-        again = self._backward(norm) or self._backward(scale)
+        joined = (norm is not None) + (scale is not None)
+        again = any(self.net.need_backward[self.first + 1 : self.first + 1 + joined])
         if again and (
             self.net.phase == "TRAIN" or self.versions.bottoms[self.first][0] in self.versions.overwritten
         ):
@@ -171,10 +168,6 @@ def _learned(scale: Layer | None) -> tuple[np.ndarray | None, np.ndarray | None]
     return scale.parameters[0].data, scale.parameters[1].data if scale.param.bias_term else None
 
 
-def _joined(layers: Sequence[Layer]) -> str:
-    return " + ".join(layer.type for layer in layers)
-
-
 class NormStep(Step):
     """BatchNorm, perhaps Scale, perhaps ReLU.
 
@@ -206,14 +199,11 @@ class NormStep(Step):
         _, (self.top,), (self.output,) = net.blobs_of(last)
         self.input = self.seen if kept is None else kept
         self.a, self.b = (self.norm.scratch((self.norm.channels,), np.float64) for _ in range(2))
-        self.what = _joined(self.layers)
-        self.repeatable = all(layer.repeatable for layer in self.layers)
 
     def prepare(self) -> None:
         super().prepare()
-        if self.kept is not None and self.kept.shape != self.seen.shape:
-            self.kept.reshape(*self.seen.shape)
-            self.kept.share_diff(self.seen)
+        if self.kept is not None:
+            stand_in_for(self.seen, self.kept)
 
     def forward(self) -> None:
         norm, ops, stored = self.norm, self.norm.ops, self.norm.use_global_stats
@@ -302,7 +292,6 @@ class ProductStep(Step):
         self.mean, self.var = (self.product.scratch((outputs,), np.float64) for _ in range(2))
         self.var.fill(1)
         self.a, self.b = (self.product.scratch((outputs,)) for _ in range(2))
-        self.what = _joined(self.layers)
 
     def forward(self) -> None:
         product, ops = self.product, self.product.ops
@@ -336,7 +325,6 @@ class SumStep(Step):
         self.sum = cast(Any, net.layers[first])
         self.relu = relu
         (self.a, self.b), (self.top,), _ = net.blobs_of(first)
-        self.what = _joined(self.layers)
 
     def forward(self) -> None:
         c = self.sum.coeff

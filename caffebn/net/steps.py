@@ -17,7 +17,14 @@ from caffebn.ops.recording import Recording, recording
 if TYPE_CHECKING:
     from caffebn.net.net import Net
 
-__all__ = ["LayerStep", "Pass", "Step"]
+__all__ = ["LayerStep", "Pass", "Step", "stand_in_for"]
+
+
+def stand_in_for(seen: Blob, own: Blob) -> None:
+    """Give `own` the shape of the blob that users see, and its gradient; the data are its own."""
+    if own.shape != seen.shape:
+        own.reshape(*seen.shape)
+        own.share_diff(seen)
 
 
 class Step:
@@ -31,6 +38,8 @@ class Step:
 
     Attributes
     ----------
+    what : str
+        What runs as one, for people: ``"BatchNorm + Scale + ReLU"``.
     repeatable : bool
         Forward and backward are the same calls of ops each time, as long as shapes and memory are.
     ran : bool
@@ -38,13 +47,11 @@ class Step:
         by one.
     """
 
-    what = ""
-    """What runs as one, for people: ``"BatchNorm + Scale + ReLU"``."""
-
     def __init__(self, net: Net, first: int, last: int):
         self.net = net
         self.first, self.last = first, last
         self.layers = net.layers[first : last + 1]
+        self.what = " + ".join(layer.type for layer in self.layers)
         self.repeatable = all(layer.repeatable for layer in self.layers)
         self.ran = False
 
@@ -87,15 +94,12 @@ class LayerStep(Step):
         self.redirected = [(self.tops[j], blob) for j, blob in (redirected or {}).items()]
         for j, blob in (redirected or {}).items():
             self.tops[j] = self.backward_tops[j] = blob
-        self.what = self.layer.type
         self.repeatable = self.repeatable and not net.restores_loss_weight(i)
 
     def prepare(self) -> None:
         super().prepare()
         for seen, own in self.redirected:
-            if own.shape != seen.shape:
-                own.reshape(*seen.shape)
-                own.share_diff(seen)
+            stand_in_for(seen, own)
 
     def forward(self) -> None:
         self.net.keep_before(self.first)

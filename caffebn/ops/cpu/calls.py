@@ -23,15 +23,14 @@ class Launcher:
     Parameters
     ----------
     kernel : callable
-        A compiled function, one form of it when there are several, or a Python function that does as little.
+        A compiled function, one form of it when there are several.
     """
 
-    __slots__ = ("compiled", "kernel", "module")
+    __slots__ = ("kernel", "module")
 
     def __init__(self, kernel: Callable):
         self.kernel = kernel
         self.module = kernel.__globals__
-        self.compiled = "view1" in self.module
 
     def __call__(self, *arguments: Any) -> Any:
         tape = recording.current()
@@ -41,7 +40,7 @@ class Launcher:
 
     def _prepared(self, argument: Any) -> Any:
         """Make a memory view of an array; what may not be written stays an array, which kernels take as well."""
-        if self.compiled and isinstance(argument, np.ndarray) and argument.flags.writeable:
+        if isinstance(argument, np.ndarray) and argument.flags.writeable:
             forms = self.module.get(f"view{argument.ndim}")
             name = _C_NAMES[argument.dtype.char]
             if forms is not None and name in forms.__signatures__:
