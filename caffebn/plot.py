@@ -352,6 +352,11 @@ def activation_panels(net: Net) -> list[Panel]:
     """Run a net on the inputs that it has, and gather what each layer makes.
 
     Dead are channels (axis 1) that hold one and the same value at all places of all items.
+
+    Raises
+    ------
+    ArgumentError
+        No layer makes more than one value.
     """
     values, zeros = Panel("activations"), Panel("share of zeros")
 
@@ -363,9 +368,14 @@ def activation_panels(net: Net) -> list[Panel]:
             if layer.type in ("Split", "Silence") or x.size < 2:
                 continue
             rows = x.swapaxes(0, 1).reshape(x.shape[1], -1) if x.ndim > 1 else x.reshape(1, -1)
-            dead = np.ptp(rows, axis=1) == 0 if rows.shape[1] > 1 else np.zeros(len(rows), bool)
+            with np.errstate(invalid="ignore"):
+                dead = np.ptp(rows, axis=1) == 0 if rows.shape[1] > 1 else np.zeros(len(rows), bool)
             values.add(layer.name, x.reshape(-1), dead)
             zeros.add(layer.name, (rows == 0).mean(1), dead)
+    if not values.layers:
+        raise ArgumentError(
+            f'the net "{net.name}" makes no values: its layers have no tops, or its blobs no items'
+        )
     return [values, zeros]
 
 

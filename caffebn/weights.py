@@ -75,6 +75,18 @@ class Report:
     unused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def check(self) -> None:
+        """Refuse weights of which not one layer is in the net: what fillers drew would pass for what was trained.
+
+        Raises
+        ------
+        WeightsError
+        """
+        if self.missing and not self.matched:
+            raise WeightsError(
+                f"{self.source}: not the weights of this net: not one layer with parameters has a name that is in both"
+            )
+
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.matched)} layers got weights"]
         if self.missing:

@@ -135,7 +135,8 @@ def compare(
         The net: (net, weights), or ``"net.prototxt,weights.caffemodel"``.
     b : tuple, str, mapping, module or Side
         The other side: likewise; or a .caffemodel for the net of `a`; a .npz file, a folder or a mapping of
-        activations by blob name; an .onnx file; ``"module:function"`` or a PyTorch module.
+        activations by blob name; an .onnx file; a .py file of `caffebn.export.torch`;
+        ``"module:function"`` or a PyTorch module.
     inputs : mapping, optional
         Arrays by input name.  By default those among the stored activations, else random ones.
     names : mapping, optional
@@ -248,7 +249,8 @@ class _Matching:
                 by_blob = []
             elif not by_layers and layer in last and layer not in self._names:
                 by_layer = []
-            tries = [f"{value.name}@{layer}", *by_layer, *by_blob]
+            # caffebn's export to ONNX calls the versions of a blob blob/layer
+            tries = [f"{value.name}@{layer}", f"{value.name}/{layer}", *by_layer, *by_blob]
             for name in tries:
                 there = plain.get(plain_name(name))
                 if there is not None and (name in self._names.values() or self._alike(value, there)):
@@ -399,6 +401,8 @@ def _is_affine(node: Node) -> bool:
 
 def _some(names: Iterable[str]) -> str:
     listed = list(names)
+    if not listed:
+        return "nothing"
     return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
 
 

@@ -18,6 +18,7 @@ Where nothing takes it in, the row becomes one Scale layer with a bias.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -35,9 +36,10 @@ from caffebn.bn.opening import (
     relative_error,
     runnable,
     same_random_numbers,
+    source_name,
     weight_arrays,
 )
-from caffebn.errors import FileError
+from caffebn.errors import CaffebnWarning, FileError
 from caffebn.files import replacing, write_whole
 from caffebn.net import Net
 from caffebn.proto import Message, binary, make_blob, text
@@ -94,7 +96,7 @@ class Certificate:
         Layers for which there were no weights: what their fillers gave was taken.
     errors : list of dict
         For each input and each output, and each blob from which a softmax or sigmoid makes one: `input`,
-        `output` (names), `shape`, `largest` (value of the output),
+        `output` (names), `shape`, `largest` (value of the output, None when no value is a number),
         and largest differences relative to it: `float64` (both nets in double precision; what is left is the
         rounding of the weights to single precision), `float32` (the folded net in single precision against the
         original in double) and `float32_before` (the original in single precision against itself in double).
@@ -110,6 +112,11 @@ class Certificate:
     def worst(self) -> float:
         """Largest relative error in either precision."""
         return max((max(e["float64"], e["float32"]) for e in self.errors), default=0.0)
+
+    @property
+    def unproved(self) -> list[str]:
+        """Outputs without a single number, before folding as well: nothing can be said about them."""
+        return list(dict.fromkeys(e["output"] for e in self.errors if e["largest"] is None))
 
     def count(self, action: str, type: str = "BatchNorm") -> int:
         """Return how many layers of a type had that action."""
@@ -208,7 +215,7 @@ def fold(
     definition = definition_of(net)
     part, left_out = runnable(definition)
     arrays = weight_arrays(weights)
-    before = make_net(part, arrays, "float64")
+    before = make_net(part, arrays, "float64", source=source_name(weights))
     graph = Graph(definition, before, arrays)
     verdicts = _Folding(graph, before).run()
     certificate = Certificate(definition.name, verdicts, left_out)
@@ -257,6 +264,8 @@ def _affine(node: Node, loaded: bool, notes: list[str]) -> _Affine:
     shape = node.blobs[0].shape
     if shape and (axis, shape) != (1, (bottom.channels,)):
         raise _CannotFoldError(f"it covers {len(shape)} axes from axis {axis} on, not the channels alone")
+    if not all(np.isfinite(blob).all() for blob in node.blobs):
+        raise _CannotFoldError("its weights are not finite")
     values = [np.broadcast_to(blob.reshape(-1), bottom.channels).copy() for blob in node.blobs]
     if node.type == "Bias":
         return _Affine(np.ones(bottom.channels), values[0])
@@ -639,11 +648,13 @@ def _errors(
 ) -> list[dict[str, Any]]:
     """Run the net before and after folding in both precisions, on random and on given inputs."""
     nets: dict[tuple[str, str], Net] = {}
-    for dtype in ("float64", "float32"):
-        with same_random_numbers(seed):
-            nets["before", dtype] = make_net(definition, weights, dtype)
-        with same_random_numbers(seed):
-            nets["after", dtype] = make_net(runnable(folded.net)[0], folded.weights, dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)  # they came when the net was made first
+        for dtype in ("float64", "float32"):
+            with same_random_numbers(seed):
+                nets["before", dtype] = make_net(definition, weights, dtype)
+            with same_random_numbers(seed):
+                nets["after", dtype] = make_net(runnable(folded.net)[0], folded.weights, dtype)
     first = nets["before", "float64"]
     watched = _scores(definition, first)
     sources = [("random" if first.inputs else "data", random_inputs(first, seed))]
@@ -666,7 +677,7 @@ def _errors(
                     "input": label,
                     "output": name,
                     "shape": list(truth.shape),
-                    "largest": float(finite.max()) if finite.size else 0.0,
+                    "largest": float(finite.max()) if finite.size else None if truth.size else 0.0,
                     **{key: relative_error(value, truth)[2] for key, value in found.items()},
                 }
             )

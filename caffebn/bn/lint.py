@@ -26,6 +26,7 @@ from caffebn.proto import Message, binary, text, upgrade
 
 __all__ = ["Edit", "Finding", "NetFile", "Report", "View", "lint"]
 
+_MAKES = ("Input", "DummyData", "Parameter")  # layers without bottoms that read nothing
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -89,6 +90,7 @@ class View:
         self.file, self.phase, self.definition = file, phase, definition
         self.trains = phase == "TRAIN" and any(_is_loss(layer) for layer in definition.layer)
         self._net: Net | None = None
+        self._error: CaffebnError | None = None
         self._tried = False
 
     def layers(self, *types: str) -> list[Message]:
@@ -154,9 +156,17 @@ class View:
                         warnings.simplefilter("ignore", CaffebnWarning)
                         self._net = Net(definition, self.phase)
                     break
-                except (CaffebnError, MemoryError):
+                except MemoryError:
                     continue
+                except CaffebnError as e:
+                    self._error = self._error or e
         return self._net
+
+    @property
+    def error(self) -> CaffebnError | None:
+        """Why the net cannot be made; None when it can, and where its data are missing, which may be elsewhere."""
+        has_data = any(not layer.bottom and layer.type not in _MAKES for layer in self.definition.layer)
+        return None if self.net is not None or has_data else self._error
 
     def in_place_error(self) -> NetError | None:
         """Return what is wrong with layers in place, when no net can be made because of them."""
@@ -194,6 +204,8 @@ class NetFile:
             view = View(self, phase, filter_net(definition, state))
             if view.trains or phase == "TEST":
                 self.views.append(view)
+        if not definition.layer:
+            raise NetError(f"{self.name}: no layer is in it; expected a net")
 
     @property
     def is_deploy(self) -> bool:
@@ -382,7 +394,7 @@ def _without_data(definition: Message, channels: int) -> Message:
     """Put Input layers in the place of layers that read data, with the sizes that their text tells."""
     net = definition.copy()
     for layer in net.layer:
-        if layer.bottom or layer.type in ("Input", "DummyData", "Parameter"):
+        if layer.bottom or layer.type in _MAKES:
             continue
         size = 0
         for item, value in layer.set_fields():

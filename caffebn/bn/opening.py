@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from caffebn import blocks, seeding
-from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.errors import ArgumentError, NetError, WeightsError, did_you_mean
 from caffebn.layers import find_type
 from caffebn.net import Net
 from caffebn.net.filter import filter_net
@@ -26,6 +26,7 @@ __all__ = [
     "relative_error",
     "runnable",
     "same_random_numbers",
+    "source_name",
     "weight_arrays",
 ]
 
@@ -45,14 +46,19 @@ def definition_of(net: Definition, phase: str = "TEST") -> Message:
     Raises
     ------
     FileError, ParseError, NetError
-        It cannot be read, or is no net.
+        It cannot be read, or is no net, or has no layer in that phase.
     """
     source = "" if isinstance(net, Message) else str(net)
     definition = net.copy() if isinstance(net, Message) else blocks.read(net)
     upgrade.net(definition, source)
     state = definition.state.copy() if definition.has("state") else Message("NetState")
     state.phase = phase
-    return filter_net(definition, state)
+    definition = filter_net(definition, state)
+    if not definition.layer:
+        raise NetError(
+            f"{source or definition.name or 'net'}: no layer is in it in the phase {phase}; expected a net"
+        )
+    return definition
 
 
 def runnable(definition: Message) -> tuple[Message, list[str]]:
@@ -76,20 +82,42 @@ def runnable(definition: Message) -> tuple[Message, list[str]]:
 
 def weight_arrays(weights: Weights) -> Mapping[str, Sequence[np.ndarray | None]]:
     """Return weights as arrays by layer name, read from a file when they are not arrays already."""
-    return weights if isinstance(weights, Mapping) else read_weights(weights)
+    if isinstance(weights, Mapping):
+        return weights
+    arrays = read_weights(weights)
+    if not any(arrays.values()):
+        raise WeightsError(f"{weights}: no layer in this file has weights")
+    return arrays
 
 
 def make_net(
-    definition: Message, weights: Weights | None, dtype: str = "float32", phase: str = "TEST"
+    definition: Message,
+    weights: Weights | None,
+    dtype: str = "float32",
+    phase: str = "TEST",
+    source: str = "weights",
 ) -> Net:
-    """Make a net of a text and load weights, from a file or from arrays."""
+    """Make a net of a text and load weights, from a file or from arrays that errors call `source`.
+
+    Raises
+    ------
+    NetError, WeightsError
+        The net cannot be made; weights do not fit, or not one layer of the net is among them.
+    """
     net = Net(definition, phase, dtype=dtype)
     if isinstance(weights, Mapping) and weights:
         types = {layer.name: layer.type for layer in net.layers}
-        net.weights_report = copy_weights(net.params, types, weights, "weights")
+        net.weights_report = copy_weights(net.params, types, weights, source)
     elif weights is not None and not isinstance(weights, Mapping):
         net.copy_from(weights)
+    if net.weights_report is not None:
+        net.weights_report.check()
     return net
+
+
+def source_name(weights: Weights) -> str:
+    """Return what to call weights in messages: their file, if they are in one."""
+    return "weights" if isinstance(weights, Mapping) else str(weights)
 
 
 def random_inputs(net: Net, seed: int = 1) -> dict[str, np.ndarray]:

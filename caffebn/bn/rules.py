@@ -1,7 +1,7 @@
 """The rules of `caffebn.bn.lint`, one function each.
 
-A rule gets the whole case and yields findings: what is there, why it matters, what to write.  Codes: BN1xx which
-statistics are used, BN2xx learning rates, BN3xx layers around a BatchNorm, BN4xx batches, BN5xx layers in place,
+A rule gets the whole case and yields findings: what is there, why it matters, what to write.  Codes: BN0xx the
+net itself, BN1xx which statistics are used, BN2xx learning rates, BN3xx layers around a BatchNorm, BN4xx batches, BN5xx layers in place,
 BN6xx names and shapes of weights, BN7xx stored statistics.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from caffebn.bn.lint import Case, Edit, Finding, View
 from caffebn.errors import Where, did_you_mean
+from caffebn.layers import find_type
 from caffebn.proto import Message
 
 __all__ = ["RULES"]
@@ -24,6 +25,8 @@ RULES: list[Rule] = []
 SMALL_BATCH = 8
 FEW_VALUES = 32
 LARGE_VARIANCE = 1e8
+LARGE_EPS = 0.1
+OTHER_DIALECTS = ("BN", "SyncBN")
 
 
 def rule(function: Rule) -> Rule:
@@ -45,6 +48,25 @@ def _batch_norms(case: Case) -> Iterator[tuple[View, Message]]:
     for view in case.views:
         for layer in view.layers("BatchNorm"):
             yield view, layer
+
+
+# -- BN0xx: the net itself ---------------------------------------------------------------------------------
+
+
+@rule
+def no_net(case: Case) -> Iterator[Finding]:
+    """BN001: no net can be made of the text, so that rules that need shapes were not asked."""
+    for view in case.views:
+        e = view.error
+        if e is None or view.in_place_error() is not None or view.layers(*OTHER_DIALECTS):
+            continue
+        where, message = getattr(e, "where", None), getattr(e, "message", str(e))
+        unknown = [layer for layer in view.definition.layer if find_type(layer.type) is None]
+        yield Finding(
+            "BN001", "note" if unknown else "error", "", _place(view, where), message,
+            "rules that need the sizes of blobs were not asked (BN401)",
+            "a net that can be made; layers of other programs can stay, the rest is looked at",
+        )  # fmt: skip
 
 
 # -- BN1xx: which statistics -------------------------------------------------------------------------------
@@ -177,6 +199,47 @@ def moving_average(case: Case) -> Iterator[Finding]:
             why,
             "0.9 to 0.999: the fraction of the old average that is kept, which other frameworks write as 1 - momentum",
         )  # fmt: skip
+
+
+@rule
+def strange_eps(case: Case) -> Iterator[Finding]:
+    """BN107: an eps that is none."""
+    for view, layer in _batch_norms(case):
+        eps = layer.batch_norm_param.eps
+        if 0 < eps <= LARGE_EPS:
+            continue
+        where = layer.batch_norm_param.where_of("eps") or layer.where
+        if not np.isfinite(eps) or eps < 0:
+            severity, why = (
+                "error",
+                "variance + eps must be a positive number, for the root of it is divided by",
+            )
+        elif eps == 0:
+            severity, why = (
+                "warning",
+                "a channel that does not vary is divided by 0: its outputs are no numbers",
+            )
+        else:
+            severity, why = "warning", "channels whose variance is not much larger come out far too small"
+        yield Finding(
+            "BN107", severity, layer.name, _place(view, where), f"eps is {_shortest(eps)}", why,
+            "1e-5, Caffe's default, or what the net was trained with: 1e-3 to 1e-7 are usual",
+        )  # fmt: skip
+
+
+@rule
+def other_dialect(case: Case) -> Iterator[Finding]:
+    """BN108: layers of another batch normalisation, which these rules do not know."""
+    for view in case.views:
+        layers = view.layers(*OTHER_DIALECTS)
+        if layers:
+            first = layers[0]
+            yield Finding(
+                "BN108", "note", first.name, _place(view, first.where_of("type") or first.where),
+                f"{len(layers)} layers of type {first.type}, which are those of a fork of Caffe, were not looked at",
+                "their blobs and statistics have other rules; Caffe does not know the type",
+                "caffebn convert-bn, which makes BatchNorm and Scale of them; then lint again",
+            )  # fmt: skip
 
 
 # -- BN2xx: learning rates -----------------------------------------------------------------------------------
@@ -440,6 +503,24 @@ def number_of_blobs(case: Case) -> Iterator[Finding]:
                 "two: a third blob that holds 1; four or five: convert the dialect (caffebn convert-bn)"
                 if len(blobs) != 2 else "a third blob that holds 1, if the two are the statistics themselves",
             )  # fmt: skip
+
+
+@rule
+def no_numbers(case: Case) -> Iterator[Finding]:
+    """BN705: weights of any layer that are no numbers."""
+    norms = {layer.name for _, layer in _batch_norms(case)}
+    known = {layer.name: layer.type for view in case.views for layer in view.definition.layer}
+    for name, (_, blobs) in (case.weights or {}).items():
+        bad = [(i, int((~np.isfinite(blob)).sum())) for i, blob in enumerate(blobs)]
+        if name in norms or name not in known or not any(count for _, count in bad):
+            continue
+        places = ", ".join(f"{n} of {blobs[i].size} values of blob {i}" for i, n in bad if n)
+        yield Finding(
+            "BN705", "error", name, case.weights_name,
+            f"{places} {'are' if sum(n for _, n in bad) > 1 else 'is'} not finite ({known[name]})",
+            "every output that depends on them is no number either; training has diverged",
+            "an earlier snapshot; a lower base_lr, or clip_gradients",
+        )  # fmt: skip
 
 
 @rule

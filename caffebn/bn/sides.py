@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from caffebn.bn.opening import (
     make_net,
     same_random_numbers,
 )
-from caffebn.errors import ArgumentError, FileError, FormatError, missing_package
+from caffebn.errors import ArgumentError, CaffebnError, FileError, FormatError, missing_package
 from caffebn.files import write_whole
 from caffebn.proto import Message
+from caffebn.tensors import read_tensors
 
 __all__ = ["Activations", "NetSide", "OnnxSide", "Side", "TorchSide", "dump", "open_side", "plain_name"]
 
@@ -176,9 +178,12 @@ class OnnxSide(Side):
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as e:  # the runtime's own errors, of several classes
+            raise FormatError(f"{path}: ONNX Runtime cannot open this model: {e}") from None
 
     def run(self, inputs: Mapping[str, np.ndarray], order: Sequence[str]) -> Arrays:
         wanted = self._session.get_inputs()
@@ -226,23 +231,52 @@ class TorchSide(Side):
         except ImportError:
             raise missing_package("torch", "torch", "comparing with a PyTorch module") from None
         if name.endswith(".py"):
-            if not Path(name).is_file():
-                raise FileError(f"{name}: there is no such file")
-            spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            module = _run_file(name)
         else:
             sys.path.insert(0, os.getcwd())
             try:
                 module = importlib.import_module(name)
-            except ImportError as e:
-                raise ArgumentError(f"{where}: the module cannot be imported: {e}") from None
+            except Exception as e:  # whatever the user's code raises
+                raise _broken(where, "cannot be imported", e) from e
             finally:
                 sys.path.remove(os.getcwd())
         if not hasattr(module, function):
             raise ArgumentError(f'{where}: "{name}" has no function "{function}"')
-        return cls(getattr(module, function)(), where)
+        return cls(_made(where, getattr(module, function)), where)
+
+    @classmethod
+    def open_export(cls, path: str) -> TorchSide:
+        """Make the module of a file that `caffebn.export.torch` wrote, with the state_dict beside it."""
+        try:
+            import torch
+        except ImportError:
+            raise missing_package("torch", "torch", "comparing with a PyTorch module") from None
+        source = _run_file(path)
+        classes = [c for c in vars(source).values() if isinstance(c, type) and issubclass(c, torch.nn.Module)]
+        own = [c for c in classes if c.__module__ == source.__name__]
+        if not own:
+            raise ArgumentError(
+                f"{path}: no class of a PyTorch module is in it; for a function that returns a module write {path}:function"
+            )
+        module = _made(path, own[-1])  # what it is made of comes before
+        for stored in (Path(path).with_suffix(ending) for ending in (".pt", ".safetensors")):
+            if stored.is_file():
+                break
+        else:
+            raise FileError(
+                f"{path}: beside it there must be its state_dict, {Path(path).stem}.pt or .safetensors"
+            )
+        try:
+            if stored.suffix == ".pt":
+                state = torch.load(stored, map_location="cpu", weights_only=True)
+            else:
+                state = {name: torch.from_numpy(np.array(a)) for name, a in read_tensors(stored).items()}
+            module.load_state_dict(state)
+        except CaffebnError:
+            raise
+        except Exception as e:  # unpickling raises many things
+            raise FormatError(f"{stored}: not the state_dict of {path}: {e}") from e
+        return cls(module, path)
 
     def run(self, inputs: Mapping[str, np.ndarray], order: Sequence[str]) -> Arrays:
         import torch
@@ -261,8 +295,12 @@ class TorchSide(Side):
         try:
             parameter = next(module.parameters(), None)
             dtype = parameter.dtype if parameter is not None else torch.float32
+            given = [torch.as_tensor(np.asarray(inputs[name]), dtype=dtype) for name in order]
             with torch.no_grad():
-                result = module(*(torch.as_tensor(np.asarray(inputs[name]), dtype=dtype) for name in order))
+                result = module(*given)
+        except Exception as e:  # whatever the user's code raises
+            shapes = ", ".join(f"{name} {tuple(np.shape(inputs[name]))}" for name in order)
+            raise _broken(self.label, f"does not run on the inputs of the net ({shapes})", e) from e
         finally:
             for handle in handles:
                 handle.remove()
@@ -279,6 +317,40 @@ class TorchSide(Side):
         return self._outputs
 
 
+def _run_file(name: str) -> Any:
+    """Run a Python file as a module."""
+    if not Path(name).is_file():
+        raise FileError(f"{name}: there is no such file")
+    spec = importlib.util.spec_from_file_location(f"caffebn_compared_{Path(name).stem}", name)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:  # whatever the user's code raises
+        raise _broken(name, "cannot be run", e) from e
+    return module
+
+
+def _made(where: str, function: Any) -> Any:
+    """Call what makes a module."""
+    import torch
+
+    try:
+        module = function()
+    except Exception as e:  # whatever the user's code raises
+        raise _broken(where, "failed", e) from e
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentError(f"{where}: expected it to return a PyTorch module, found {type(module).__name__}")
+    return module
+
+
+def _broken(where: str, what: str, e: Exception) -> ArgumentError:
+    """Say what the user's code raised, and in which line of it."""
+    frames = [f for f in traceback.extract_tb(e.__traceback__) if not f.filename.startswith(("<", __file__))]
+    line = f"{frames[-1].filename}:{frames[-1].lineno}: " if frames else ""
+    return ArgumentError(f"{where} {what}: {line}{type(e).__name__}: {e}")
+
+
 def open_side(words: Any, like: NetSide | None = None) -> Side:
     """Open what the words of a command, or an argument of `compare`, name.
 
@@ -286,7 +358,8 @@ def open_side(words: Any, like: NetSide | None = None) -> Side:
     ----------
     words : str, path-like, tuple, mapping or object
         ``net.prototxt,weights.caffemodel`` or a tuple of net and weights; a .caffemodel (for the net of `like`);
-        a .npz file or a folder of arrays, or a mapping; an .onnx file; ``module:function``, or a PyTorch module.
+        a .npz file or a folder of arrays, or a mapping; an .onnx file; a .py file that
+        `caffebn.export.torch` wrote; ``module:function``, or a PyTorch module.
     like : NetSide, optional
         The other side.
 
@@ -319,9 +392,11 @@ def open_side(words: Any, like: NetSide | None = None) -> Side:
         return Activations.read(text)
     if ":" in text:
         return TorchSide.open(text)
+    if text.endswith(".py"):
+        return TorchSide.open_export(text)
     raise ArgumentError(
         f'"{text}": expected NET.prototxt,WEIGHTS.caffemodel, a .caffemodel, a .npz file or a folder of arrays, an '
-        ".onnx file, or module:function of PyTorch"
+        ".onnx file, a .py file of caffebn export, or module:function of PyTorch"
     )
 
 

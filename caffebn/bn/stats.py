@@ -13,6 +13,7 @@ longest path.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -25,9 +26,10 @@ from caffebn.bn.opening import (
     definition_of,
     make_net,
     same_random_numbers,
+    source_name,
     weight_arrays,
 )
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, CaffebnWarning
 from caffebn.layers.base import ncs
 from caffebn.net import Net
 from caffebn.proto import Message, binary, make_blob, upgrade
@@ -194,7 +196,7 @@ def bn_stats(
         if layer.type == "BatchNorm":
             layer.mutable("batch_norm_param").use_global_stats = method == "layerwise"
     with same_random_numbers(1):
-        made = make_net(definition, arrays, phase=phase)
+        made = make_net(definition, arrays, phase=phase, source=source_name(weights))
     feed = _Feed(made, data, items, batch_size)
     run = _sweep if method == "sweep" else _layerwise
     passes, sums = run(made, feed, progress or (lambda batches, total, title: batches))
@@ -236,8 +238,9 @@ def _summary(
     var = sums.squares / sums.count
     eps = layer.batch_norm_param.eps
     old_mean, old_var, factor = old or (np.zeros_like(var), np.zeros_like(var), 0.0)
-    drift = np.abs(sums.mean - old_mean) / np.sqrt(var + eps)
-    ratio = (old_var + eps) / (var + eps)
+    with np.errstate(all="ignore"):  # eps may be what it should not
+        drift = np.abs(sums.mean - old_mean) / np.sqrt(var + eps)
+        ratio = (old_var + eps) / (var + eps)
     spread = np.divide(sums.between, sums.squares, out=np.zeros_like(var), where=sums.squares > 0)
     if unbiased and sums.count > 1:
         var = var * (sums.count / (sums.count - 1))
@@ -409,6 +412,7 @@ class _Feed:
             raise ArgumentError(f"bn_stats: all inputs need the same number of items, found {counts}")
         self.items = next(iter(counts.values()))
         self._size = batch_size or net.blobs[net.inputs[0]].shape[0]
+        self._check_size()
         for name in net.inputs:
             shape, found = net.blobs[name].shape, np.asarray(self._data[name][[0]]).shape
             if shape[1:] != found[1:]:
@@ -429,6 +433,13 @@ class _Feed:
         self.items = max((layer.source.items for layer in self._sources), default=0)
         first = next((layer for layer in net.layers if net.top_names[layer.name]), None)
         self._size = net.blobs[net.top_names[first.name][0]].shape[0] if first is not None else 0
+        self._check_size()
+
+    def _check_size(self) -> None:
+        if self._size < 1:
+            raise ArgumentError(
+                "bn_stats: a batch of the net has no item: say how many it shall have (batch_size)"
+            )
 
     def __len__(self) -> int:
         return -(-self.items // self._size)
@@ -454,7 +465,8 @@ def _score(
     net: Definition, weights: Mapping[str, Any], data: Mapping[str, ArrayLike] | None, items: int | None
 ) -> dict[str, float]:
     """Average the scalar outputs of a net in TEST over its own data, or its accuracy over given labels."""
-    with same_random_numbers(1):
+    with same_random_numbers(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)  # they came when the net was made first
         made = make_net(definition_of(net), weights)
     if data is None:
         if made.inputs:

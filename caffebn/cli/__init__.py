@@ -41,8 +41,16 @@ VERBS = {
 of its name (with ``_`` for ``-``)."""
 
 
+JUDGES = ("compare", "fold", "lint")
+"""Verbs whose exit code 1 is a judgement; when they cannot come to one they end with 2, as `diff` does."""
+
+
 class Failure(click.ClickException):
-    """An error of caffebn or of the system (a full disk), shown as one clean message with exit code 1."""
+    """An error of caffebn or of the system (a full disk), shown as one clean message with exit code 1, or 2."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
 
     def show(self, file: Any = None) -> None:
         """Print the message on standard error."""
@@ -94,7 +102,7 @@ class Verbs(click.Group):
                 # a reader that has seen enough closes the pipe; click ends quietly then
                 if os.environ.get("CAFFEBN_DEBUG") == "1" or isinstance(e, BrokenPipeError):
                     raise
-                raise Failure(str(e)) from e
+                raise Failure(str(e), 2 if ctx.invoked_subcommand in JUDGES else 1) from e
 
 
 @click.group(

@@ -121,7 +121,7 @@ def read_data(net: Net, path: str, pictures: dict[str, Any]) -> Mapping[str, Arr
         paths = sorted(str(p) for p in file.rglob("*") if p.suffix.lower() in PICTURES)
     else:
         paths = []
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in _lines(file):
             name, _, label = line.strip().rpartition(" ")
             if name and label.lstrip("-").isdecimal():
                 labels.append(int(label))
@@ -135,6 +135,15 @@ def read_data(net: Net, path: str, pictures: dict[str, Any]) -> Mapping[str, Arr
         raise ArgumentError(f"--data {path}: no pictures are there")
     found: dict[str, ArrayLike] = {net.inputs[0]: Pictures(net.blobs[net.inputs[0]].shape, paths, pictures)}
     return found | ({"label": np.array(labels)} if labels else {})
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise FormatError(
+            f"--data {file}: expected a .npz file, a folder of pictures, or a text that lists pictures"
+        ) from None
 
 
 def _show(result: Statistics) -> None:

@@ -12,7 +12,7 @@ from caffebn.bn.dialects import DIALECTS, PLAIN, Conversion, Verdict
 from caffebn.cli import nets, show
 from caffebn.errors import ArgumentError
 from caffebn.files import write_whole
-from caffebn.proto import Message, binary, forks, text, upgrade
+from caffebn.proto import Message, binary, forks, text
 
 __all__ = ["command"]
 
@@ -88,10 +88,7 @@ def command(
 def _read(sources: tuple[str, ...]) -> tuple[Message | None, Message | None, list[str]]:
     definition = stored = None
     for source in sources:
-        message = nets.read_message(source)
-        if message.schema.name != "NetParameter":
-            raise ArgumentError(f"{source}: expected a net, found a solver")
-        upgrade.net(message, source)
+        message = nets.read_net(source)
         if nets.is_binary(source):
             if stored is not None:
                 raise ArgumentError(

@@ -39,7 +39,7 @@ def command(net: str, out: str, rankdir: str, phase: str, lr_mult: bool, shapes:
     The ending of OUT tells the format: .png, .svg, .pdf and others need the program dot of Graphviz; .dot is
     the graph as text, and needs nothing.
     """
-    definition = nets.read_message(net)
+    definition = nets.read_net(net)
     chosen = None if phase == "all" else phase.upper()
     sizes = None
     if shapes:

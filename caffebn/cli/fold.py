@@ -53,7 +53,7 @@ def command(
     """
     done = fold(net, weights, _arrays(net, inputs, pictures))
     certificate = done.certificate
-    good = certificate.worst <= tolerance
+    good = certificate.worst <= tolerance and not certificate.unproved
     if output is not None and good:
         if Path(f"{output}.prototxt").exists() and Path(f"{output}.prototxt").samefile(net):
             raise ArgumentError(f"{output}.prototxt is NET itself: choose another PREFIX")
@@ -67,10 +67,13 @@ def command(
         if output is not None and good:
             click.echo(f"written to {output}.prototxt, {output}.caffemodel and {output}.json")
     if not good:
-        show.error(
-            f"an output differs by {certificate.worst:.2g} of its largest value, more than --tolerance {tolerance:g}"
-            + ("; nothing was written" if output is not None else "")
-        )
+        why = f"an output differs by {certificate.worst:.2g} of its largest value, more than --tolerance {tolerance:g}"
+        if certificate.unproved:
+            why = (
+                f"{', '.join(certificate.unproved)}: no value is a number, before folding as well; `caffebn lint` says "
+                "whether the weights are the reason"
+            )
+        show.error(why + ("; nothing was written" if output is not None else ""))
         raise SystemExit(1)
 
 
@@ -111,7 +114,12 @@ def _show(certificate: Certificate) -> None:
                 ">float32 before",
             ],
             [
-                [e["input"], e["output"], show.shape(e["shape"]), f"{e['largest']:.4g}"]
+                [
+                    e["input"],
+                    e["output"],
+                    show.shape(e["shape"]),
+                    "no number" if e["largest"] is None else f"{e['largest']:.4g}",
+                ]
                 + [f"{e[key]:.1e}" for key in ("float64", "float32", "float32_before")]
                 for e in certificate.errors
             ],

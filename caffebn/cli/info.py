@@ -180,7 +180,7 @@ def command(net: str, weights: str | None, phase: str, batch: int | None, as_jso
     uses in either phase: those of the batch, or the stored ones.  With --weights it also looks into the
     stored blobs.
     """
-    made = nets.open_net(net, phase, weights, batch)
+    made = nets.open_net(net, phase, weights, batch, any_weights=True)
     rows, states, report = layers(made), batch_norms(made), made.weights_report
     if as_json:
         show.as_json(

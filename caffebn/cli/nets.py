@@ -10,11 +10,22 @@ from typing import Any
 import click
 
 from caffebn import blocks
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError
 from caffebn.net import Net, set_device, set_mode_cpu, set_mode_gpu
-from caffebn.proto import Message, UnknownText, binary, schema
+from caffebn.proto import Message, UnknownText, binary, schema, upgrade
 
-__all__ = ["batch", "gpu", "is_binary", "net", "open_net", "phase", "read_message", "set_batch", "weights"]
+__all__ = [
+    "batch",
+    "gpu",
+    "is_binary",
+    "net",
+    "open_net",
+    "phase",
+    "read_message",
+    "read_net",
+    "set_batch",
+    "weights",
+]
 
 File = click.Path(exists=True, dir_okay=False)
 
@@ -55,9 +66,18 @@ gpu: Callable[[Any], Any] = click.option(
 )
 
 
-def open_net(path: str, phase: str, weights: str | None = None, batch: int | None = None) -> Net:
-    """Make a net of a file, load weights, set the batch size."""
+def open_net(
+    path: str, phase: str, weights: str | None = None, batch: int | None = None, any_weights: bool = False
+) -> Net:
+    """Make a net of a file, load weights, set the batch size.
+
+    A net without layers is refused, and weights of which nothing fits, unless `any_weights` are welcome.
+    """
     made = Net(path, phase.upper(), weights=weights)
+    if not made.layers:
+        raise NetError(f"{path}: no layer is in it in the phase {phase.upper()}; expected a net")
+    if made.weights_report is not None and not any_weights:
+        made.weights_report.check()
     if batch is not None:
         set_batch(made, batch)
     return made
@@ -79,7 +99,9 @@ def set_batch(net: Net, batch: int) -> None:
 
 
 def is_binary(path: str) -> bool:
-    """Whether a file is in the binary form: a text has no control characters but those of spacing."""
+    """Whether a file is in the binary form: it is called so, or has characters that no text has."""
+    if path.endswith(".caffemodel"):
+        return True
     try:
         with Path(path).open("rb") as f:
             start = f.read(4096)
@@ -102,6 +124,17 @@ def read_message(path: str) -> Message:
             raise FormatError(f"{path}: a binary file without layers; expected a net, such as a .caffemodel")
         return net
     return blocks.read(path, type=_type_of_text(path))
+
+
+def read_net(path: str) -> Message:
+    """Read a net in the text or the binary form, in the present form; one without layers is refused, as a solver is."""
+    net = read_message(path)
+    if net.schema.name != "NetParameter":
+        raise ArgumentError(f"{path}: expected a net, found a solver")
+    upgrade.net(net, path)
+    if not net.layer:
+        raise NetError(f"{path}: no layer is in it; expected a net")
+    return net
 
 
 def _type_of_text(path: str) -> str:

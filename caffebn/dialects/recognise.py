@@ -229,6 +229,8 @@ def _three_blobs(case: _Case, by_text: str | None) -> str:
             case.doubt.append(
                 "blob 1 could also be the second moment, as BVLC Caffe wrote it in a few weeks of 2015 (bvlc-2015)"
             )
+    elif not np.isfinite(factors).all():
+        case.doubt.append("a factor that is no number: training has diverged, or the file is damaged")
     elif factors and all(f == 1 for f in factors):
         case.evidence.append("the factor is 1: the statistics themselves")
     elif factors:

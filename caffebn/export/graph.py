@@ -223,11 +223,21 @@ def statistics(node: Node) -> tuple[np.ndarray, np.ndarray]:
 
 def affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """Scale and shift by channel, in float64, that a BatchNorm with stored statistics or a Scale amounts to."""
+    if not all(np.isfinite(p).all() for p in (*node.params, *node.scale_params)):
+        raise node.layer.error(
+            "cannot be folded: its values are no numbers; `caffebn lint --weights` says more"
+        )
     if node.type == "Scale":
         scale, *bias = (np.asarray(p, np.float64).reshape(-1) for p in node.params)
         return scale, bias[0] if bias else np.zeros_like(scale)
     mean, var = statistics(node)
-    slope = 1 / np.sqrt(var + np.float32(node.layer.param.eps))
+    var = var + np.float32(node.layer.param.eps)
+    if bad := int((~(var > 0) | ~np.isfinite(var) | ~np.isfinite(mean)).sum()):
+        raise node.layer.error(
+            f"cannot be folded: mean or variance + eps is no number, or the latter not positive, in {bad} of {var.size} "
+            "channels; `caffebn bn-stats` computes the statistics anew"
+        )
+    slope = 1 / np.sqrt(var)
     shift = -mean * slope
     if node.scale is not None:
         gamma, *beta = (np.asarray(p, np.float64).reshape(-1) for p in node.scale_params)

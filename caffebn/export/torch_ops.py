@@ -107,8 +107,12 @@ def _converts(*types: str) -> Callable[[Converter], Converter]:
 
 def _args(*values: Any, **named: Any) -> str:
     """Arguments of a call; named ones that are None are left out."""
-    given = [repr(v) for v in values]
-    return ", ".join(given + [f"{k}={v!r}" for k, v in named.items() if v is not None])
+    given = [_word(v) for v in values]
+    return ", ".join(given + [f"{k}={_word(v)}" for k, v in named.items() if v is not None])
+
+
+def _word(value: Any) -> str:
+    return f"float('{value}')" if isinstance(value, float) and not math.isfinite(value) else repr(value)
 
 
 def _same(sizes: Sequence[int]) -> int | tuple[int, ...]:

@@ -171,7 +171,8 @@ def verify(
     Raises
     ------
     VerifyError
-        An output of another shape, or further off than `tolerance`.
+        An output of another shape, or further off than `tolerance`, or without a single number in the net itself;
+        or the export does not run.
     """
     net, result = graph.net, Verification(against, tolerance)
     own = {name: net.blobs[name].shape for name in net.inputs}
@@ -180,7 +181,10 @@ def verify(
         for i, batch in enumerate(batches or [None]):
             inputs = random_inputs(graph, batch, rng, (1.0, 60.0)[i % 2], preprocess)
             expected = run_net(net, graph.outputs, inputs, preprocess)
-            found = run(inputs)
+            try:
+                found = run(inputs)
+            except Exception as e:  # each runtime has its own
+                raise VerifyError(f"{against} does not run what was made: {e}") from e
             size = batch if batch is not None else next((len(v) for v in inputs.values() if v.ndim), 0)
             for name, value in expected.items():
                 result.differences.append(_compare(name, size, found[name], value))
@@ -216,6 +220,11 @@ def _compare(name: str, batch: int, found: np.ndarray, expected: np.ndarray) -> 
         )
     if not expected.size:
         return Difference(name, batch, 0.0, 0.0)
+    if not np.isfinite(expected).any():
+        raise VerifyError(
+            f'output "{name}": the net itself gives not one number on random input, so that nothing can be compared: '
+            "`caffebn lint --weights` says whether the weights are the reason"
+        )
     found, expected = found.astype(np.float64), expected.astype(np.float64)
     equal = (found == expected) | (np.isnan(found) & np.isnan(expected))
     with np.errstate(invalid="ignore"):

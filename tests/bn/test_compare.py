@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from caffebn import blocks
+from caffebn import blocks, export
 from caffebn.bn import compare, fold
+from caffebn.bn.opening import make_net
 from caffebn.bn.sides import Activations, NetSide, TorchSide
 from caffebn.errors import ArgumentError, FileError, FormatError
 from caffebn.net import Net
@@ -397,6 +398,58 @@ def test_a_torch_function_by_name(tmp_path, weights):
         TorchSide.open("no_such_module_here:make")
 
 
+@pytest.mark.parametrize("state", ["pt", "safetensors"])
+def test_what_export_wrote_for_torch(tmp_path, weights, state):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "port.py"
+    with_weights = make_net(blocks.parse(NET), weights)
+    export.torch(with_weights, path, state=state)
+    found = compare((blocks.parse(NET), weights), path)
+    assert found.equal and {"conv1", "bn1", "conv2", "bn2"} <= {row.layer for row in found.rows}
+    path.write_text(path.read_text().replace("nn.BatchNorm2d(8", "nn.BatchNorm2d(8, eps=0.001", 1))
+    found = compare((blocks.parse(NET), weights), path)
+    assert found.first.layer == "bn1" and found.cause == "eps is 0.001 instead of 1e-05"
+    (tmp_path / f"port.{state}").write_bytes(b"nothing")
+    with pytest.raises(FormatError, match=f"port.{state}: "):
+        compare((blocks.parse(NET), weights), path)
+    (tmp_path / f"port.{state}").unlink()
+    with pytest.raises(FileError, match="beside it there must be its state_dict, port.pt or .safetensors"):
+        compare((blocks.parse(NET), weights), path)
+    path.write_text("import torch\n")
+    with pytest.raises(ArgumentError, match="no class of a PyTorch module .* write .*port.py:function"):
+        compare((blocks.parse(NET), weights), path)
+    assert torch is not None
+
+
+def test_values_between_the_operators_of_an_exported_onnx_model(tmp_path, weights):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "port.onnx"
+    export.onnx(make_net(blocks.parse(NET), weights), path)
+    found = compare((blocks.parse(NET), weights), path)
+    assert found.equal
+    # BatchNorm and Scale are one operator there, Dropout is none
+    assert found.missing == ["bn1", "bn2", "drop"]
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def make(:", "port.py cannot be run: SyntaxError"),
+        ("def make():\n    raise ValueError('no')", r"port.py:make failed: .*port.py:2: ValueError: no"),
+        ("def make():\n    return 3", "port.py:make: expected it to return a PyTorch module, found int"),
+        (
+            "import torch\ndef make():\n    return torch.nn.Linear(3, 2)",
+            r"port.py:make does not run on the inputs of the net \(data \(2, 3, .*RuntimeError",
+        ),
+    ],
+)
+def test_code_of_the_user_that_fails(tmp_path, weights, source, words):
+    pytest.importorskip("torch")
+    (tmp_path / "port.py").write_text(source)
+    with pytest.raises(ArgumentError, match=words):
+        compare((blocks.parse(NET), weights), f"{tmp_path / 'port.py'}:make")
+
+
 @pytest.fixture
 def onnx_file(tmp_path, weights):
     onnx = pytest.importorskip("onnx")
@@ -533,6 +586,6 @@ def test_command_usage(cli, files):
     a = f"{files / 'net.prototxt'},{files / 'net.caffemodel'}"
     assert cli("compare", a).exit_code == 2
     assert cli("compare", a, a, "--map", "x").exit_code == 2
-    assert cli("compare", "nothing", a).exit_code == 1
+    assert cli("compare", "nothing", a).exit_code == 2
     result = cli("compare", a, a, "--dump", files / "x.txt")
-    assert result.exit_code == 1 and "stored in a .npz file" in result.stderr
+    assert result.exit_code == 2 and "stored in a .npz file" in result.stderr

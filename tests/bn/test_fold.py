@@ -549,4 +549,4 @@ def test_command_json_and_tolerance(cli, files, tmp_path):
 
 def test_command_does_not_overwrite_its_net(cli, files):
     result = cli("fold", *files, "-o", files[0].with_suffix(""))
-    assert result.exit_code == 1 and "is NET itself" in result.stderr
+    assert result.exit_code == 2 and "is NET itself" in result.stderr

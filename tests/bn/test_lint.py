@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -94,14 +94,8 @@ def test_all_rules_are_silent_on_good_nets(files):
     assert codes(files, weights=GOOD, solver=solver) == []
 
 
-def test_every_rule_has_a_case_here():
-    source = Path(__file__).read_text()
-    for rule in RULES:
-        code = rule.__doc__.split(":")[0].split()[0]
-        assert f'"{code}"' in source, rule
-
-
 CASES = {
+    "BN001": dict(deploy=DEPLOY.replace('bottom: "data" top: "c"', 'bottom: "date" top: "c"')),
     "BN101": dict(deploy=with_bn(DEPLOY, "use_global_stats: false")),
     "BN102": dict(train=with_bn(TRAIN, "use_global_stats: true")),
     "BN103": dict(deploy=DEPLOY.replace('name: "bn"', 'name: "bn_1"').replace(
@@ -113,6 +107,8 @@ CASES = {
                                                      "param { lr_mult: 0 } }") + BN.replace('"bn"', '"bn2"').replace(
         " }", ' param { name: "m" lr_mult: 0 } param { lr_mult: 0 } param { lr_mult: 0 } }'))),
     "BN106": dict(train=with_bn(TRAIN, "moving_average_fraction: 0.1")),
+    "BN107": dict(train=with_bn(TRAIN, "eps: 0"), deploy=with_bn(DEPLOY, "eps: 0")),
+    "BN108": dict(deploy=DEPLOY.replace(BN + "\n" + SCALE, 'layer { name: "n" type: "BN" bottom: "c" top: "c" }')),
     "BN201": dict(train=with_bn(TRAIN, "", "param { lr_mult: 1 } param { lr_mult: 0 } param { decay_mult: 0 }")),
     "BN301": dict(train=TRAIN.replace(SCALE, ""), deploy=None),
     "BN302": dict(train=TRAIN.replace("scale_param { bias_term: true }", ""), deploy=None),
@@ -131,6 +127,7 @@ CASES = {
     "BN702": dict(weights=changed(bn=lambda m, v, f: [m, v * [1, 1, -1, 1], f])),
     "BN703": dict(weights=changed(bn=lambda m, v, f: [m, v * [1, 1, np.nan, 1], f])),
     "BN704": dict(weights=changed(bn=lambda m, v, f: [m, v * [1, 1, 0, 1], f])),
+    "BN705": dict(weights=changed(c=lambda w: [w * np.where(w == w, np.nan, 1)])),
 }  # fmt: skip
 
 
@@ -156,35 +153,70 @@ def test_rule_fires_alone_or_with_its_kin(files, code):
     assert set(codes(files, **CASES[code])) <= kin.get(code, {code})
 
 
-@pytest.mark.parametrize(
-    ("case", "code"),
-    [
-        (dict(train=None, deploy=with_bn(DEPLOY, "use_global_stats: true")), "BN101"),
-        (dict(deploy=DEPLOY.replace(BN, "").replace(SCALE, "")), "BN103"),  # a folded net
-        (dict(train=with_bn(TRAIN, "eps: 1e-05")), "BN104"),
-        (dict(train=with_bn(TRAIN, "moving_average_fraction: 0.9")), "BN106"),
-        (dict(train=with_bn(TRAIN, "", "param { lr_mult: 0 } " * 3)), "BN201"),
-        (
-            dict(train=TRAIN.replace("scale_param { bias_term: true }", "").replace(
-                'layer { name: "relu"', 'layer { name: "b" type: "Bias" bottom: "c" top: "c" }\nlayer { name: "relu"')),
-            "BN302",
-        ),
-        (dict(train=with_bn(TRAIN.replace("bias_term: false", ""), "use_global_stats: true")), "BN303"),
-        (dict(train=TRAIN.replace("{ bias_term: true }", "{ bias_term: true filler { value: 1 } }")), "BN304"),
-        (dict(train=with_bn(TRAIN.replace("dim: 32", "dim: 4"), "use_global_stats: true")), "BN401"),
-        (dict(train=with_bn(TRAIN, "use_global_stats: true"), solver='net: "train.prototxt" iter_size: 4'), "BN402"),
-        (
-            dict(train=TRAIN.replace(
-                'layer { name: "fc"',
-                'layer { name: "d" type: "Dropout" bottom: "c" top: "c" }\nlayer { name: "fc"')),
-            "BN502",
-        ),
-        (dict(train=TRAIN.replace(BN, 'layer { name: "r0" type: "ReLU" bottom: "c" top: "x" }'
-                                  + BN.replace('bottom: "c" top: "c"', 'bottom: "x" top: "x"'))), "BN502"),
-    ],
-)  # fmt: skip
+DATA = 'layer { name: "data" type: "Data" top: "data" top: "label" data_param { source: "nowhere" batch_size: 32 } }\n'
+SILENT = [
+    # its data are elsewhere
+    (dict(train=DATA + TRAIN[TRAIN.index('layer { name: "c"'):]), "BN001"),
+    (dict(train=with_bn(TRAIN, "use_global_stats: false")), "BN102"),
+    # siamese nets may share convolutions
+    (
+        dict(train=TRAIN.replace('name: "c"', 'name: "c" param { name: "w" }').replace(
+            'layer { name: "fc"', 'layer { name: "c2" type: "Convolution" bottom: "data" top: "c2" param { name: "w" } '
+            'convolution_param { num_output: 4 kernel_size: 3 bias_term: false } }\nlayer { name: "fc"')),
+        "BN105",
+    ),
+    (dict(train=with_bn(TRAIN, "eps: 1e-8"), deploy=with_bn(DEPLOY, "eps: 1e-8")), "BN107"),
+    (dict(), "BN108"),
+    (dict(train=TRAIN.replace(SCALE, 'layer { name: "b" type: "Bias" bottom: "c" top: "c" }')), "BN301"),
+    # all others read what it makes
+    (dict(train=TRAIN + 'layer { name: "r2" type: "ReLU" bottom: "fc" top: "r2" }'), "BN501"),
+    (dict(weights=GOOD | {"other": ("Scale", [])}), "BN601"),
+    # a Scale of two bottoms has no weights
+    (
+        dict(deploy=DEPLOY.replace(
+            'layer { name: "fc"', 'layer { name: "gate" type: "Scale" bottom: "c" bottom: "c" top: "gate" }\n'
+            'layer { name: "fc"'), weights=GOOD),
+        "BN602",
+    ),
+    (dict(weights=GOOD), "BN603"),
+    (dict(weights=changed(bn=lambda m, v, f: [m, v, f * 0 + 1])), "BN701"),
+    (dict(weights=changed(bn=lambda m, v, f: [-m, v, f])), "BN702"),
+    (dict(weights=changed(bn=lambda m, v, f: [m, v * 1e7, f])), "BN703"),
+    (dict(weights=changed(bn=lambda m, v, f: [m, v * 1e-9, f])), "BN704"),
+    (dict(weights=changed(c=lambda w: [w * 1e30])), "BN705"),
+    (dict(train=None, deploy=with_bn(DEPLOY, "use_global_stats: true")), "BN101"),
+    (dict(deploy=DEPLOY.replace(BN, "").replace(SCALE, "")), "BN103"),  # a folded net
+    (dict(train=with_bn(TRAIN, "eps: 1e-05")), "BN104"),
+    (dict(train=with_bn(TRAIN, "moving_average_fraction: 0.9")), "BN106"),
+    (dict(train=with_bn(TRAIN, "", "param { lr_mult: 0 } " * 3)), "BN201"),
+    (
+        dict(train=TRAIN.replace("scale_param { bias_term: true }", "").replace(
+            'layer { name: "relu"', 'layer { name: "b" type: "Bias" bottom: "c" top: "c" }\nlayer { name: "relu"')),
+        "BN302",
+    ),
+    (dict(train=with_bn(TRAIN.replace("bias_term: false", ""), "use_global_stats: true")), "BN303"),
+    (dict(train=TRAIN.replace("{ bias_term: true }", "{ bias_term: true filler { value: 1 } }")), "BN304"),
+    (dict(train=with_bn(TRAIN.replace("dim: 32", "dim: 4"), "use_global_stats: true")), "BN401"),
+    (dict(train=with_bn(TRAIN, "use_global_stats: true"), solver='net: "train.prototxt" iter_size: 4'), "BN402"),
+    (
+        dict(train=TRAIN.replace(
+            'layer { name: "fc"',
+            'layer { name: "d" type: "Dropout" bottom: "c" top: "c" }\nlayer { name: "fc"')),
+        "BN502",
+    ),
+    (dict(train=TRAIN.replace(BN, 'layer { name: "r0" type: "ReLU" bottom: "c" top: "x" }'
+                              + BN.replace('bottom: "c" top: "c"', 'bottom: "x" top: "x"'))), "BN502"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "code"), SILENT)
 def test_rule_is_silent(files, case, code):
     assert code not in codes(files, **case)
+
+
+def test_every_rule_has_a_silent_case_and_one_in_which_it_fires():
+    codes_of_rules = {code for rule in RULES for code in re.findall(r"BN\d{3}", rule.__doc__.split(":")[0])}
+    assert codes_of_rules | {"BN702", "BN703"} == set(CASES) == {code for _, code in SILENT}
 
 
 # -- severities and details ------------------------------------------------------------------------------
@@ -378,3 +410,28 @@ def test_command_with_a_solver_alone(cli, files):
 
 def test_published_net_is_clean(open_nsfw):
     assert lint(open_nsfw[0], open_nsfw[1]).findings == []
+
+
+@pytest.mark.parametrize(
+    ("eps", "severity"), [("-1", "error"), ("inf", "error"), ("0", "warning"), ("1", "warning")]
+)
+def test_eps_that_is_none(files, eps, severity):
+    both = dict(train=with_bn(TRAIN, f"eps: {eps}"), deploy=with_bn(DEPLOY, f"eps: {eps}"))
+    assert finding(files, "BN107", **both).severity == severity
+
+
+def test_a_net_that_cannot_be_made(files):
+    f = finding(files, "BN001", deploy=DEPLOY.replace('bottom: "data" top: "c"', 'bottom: "date" top: "c"'))
+    assert (
+        f.severity == "error"
+        and f.where.endswith("deploy.prototxt:3:39")
+        and "made by no earlier layer" in f.what
+    )
+    f = finding(files, "BN001", deploy=DEPLOY + 'layer { name: "x" type: "PriorBox" bottom: "fc" top: "x" }')
+    assert f.severity == "note" and 'unknown layer type "PriorBox"' in f.what
+
+
+def test_a_solver_or_an_empty_text_is_no_net(cli, tmp_path):
+    (tmp_path / "empty.prototxt").write_text("")
+    result = cli("lint", tmp_path / "empty.prototxt")
+    assert result.exit_code == 2 and "no layer is in it; expected a net" in result.stderr

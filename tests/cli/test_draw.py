@@ -32,7 +32,7 @@ def test_a_binary_net(run, net_file, tmp_path):
 
 
 @pytest.mark.parametrize(("content", "words"), [
-    ("base_lr: 1", "error: draw: expected a NetParameter message, found SolverParameter"),
+    ("base_lr: 1", "expected a net, found a solver"),
     ("layer {", "solver.prototxt:1:8: "),
 ])  # fmt: skip
 def test_no_net(run, tmp_path, content, words):
