@@ -1,8 +1,8 @@
 """The rules of `caffebn.bn.lint`, one function each.
 
 A rule gets the whole case and yields findings: what is there, why it matters, what to write.  Codes: BN0xx the
-net itself, BN1xx which statistics are used, BN2xx learning rates, BN3xx layers around a BatchNorm, BN4xx batches, BN5xx layers in place,
-BN6xx names and shapes of weights, BN7xx stored statistics.
+net itself, BN1xx which statistics are used, BN2xx learning rates, BN3xx layers around a BatchNorm, BN4xx batches,
+BN5xx layers in place, BN6xx names and shapes of weights, BN7xx what is stored.
 """
 
 from __future__ import annotations

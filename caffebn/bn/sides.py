@@ -256,7 +256,8 @@ class TorchSide(Side):
         own = [c for c in classes if c.__module__ == source.__name__]
         if not own:
             raise ArgumentError(
-                f"{path}: no class of a PyTorch module is in it; for a function that returns a module write {path}:function"
+                f"{path}: no class of a PyTorch module is in it; for a function that returns a module write "
+                f"{path}:function"
             )
         module = _made(path, own[-1])  # what it is made of comes before
         for stored in (Path(path).with_suffix(ending) for ending in (".pt", ".safetensors")):

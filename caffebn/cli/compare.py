@@ -64,8 +64,9 @@ def command(
 
     A is NET.prototxt,WEIGHTS.caffemodel.  B is that, too, or WEIGHTS.caffemodel for the net of A, a .npz file or a
     folder of stored activations (arrays by blob name), an .onnx file, a .py file of `caffebn export`, or
-    module:function that returns a PyTorch module.  Layers are matched by name; folded BatchNorm layers are understood.  Without B, --dump stores the
-    values of A.  Exit code 0: equal; 1: they differ; 2: they cannot be compared.
+    module:function that returns a PyTorch module.  Layers are matched by name; folded BatchNorm layers are
+    understood.  Without B, --dump stores the values of A.  Exit code 0: equal; 1: they differ; 2: they cannot be
+    compared.
     """
     side = open_side(a)
     if not isinstance(side, NetSide):

@@ -234,8 +234,8 @@ def affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
     var = var + np.float32(node.layer.param.eps)
     if bad := int((~(var > 0) | ~np.isfinite(var) | ~np.isfinite(mean)).sum()):
         raise node.layer.error(
-            f"cannot be folded: mean or variance + eps is no number, or the latter not positive, in {bad} of {var.size} "
-            "channels; `caffebn bn-stats` computes the statistics anew"
+            f"cannot be folded: mean or variance + eps is no number, or the latter not positive, in {bad} of "
+            f"{var.size} channels; `caffebn bn-stats` computes the statistics anew"
         )
     slope = 1 / np.sqrt(var)
     shift = -mean * slope

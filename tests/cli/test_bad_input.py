@@ -1,4 +1,4 @@
-"""Damaged, foreign and hostile files: each verb of the workbench ends with a sentence, and leaves nothing half written."""
+"""Damaged and foreign files: each verb of the workbench ends with a sentence, and leaves nothing half written."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def other_net(old: str, new: str) -> bytes:
 WEIGHTS = {  # what stands in the file of weights, and words of the error
     "empty": (lambda good: b"", "the file is empty"),
     "cut": (lambda good: good[: len(good) // 2], "the file is cut off or damaged"),
-    "without layers": (lambda good: good[:7], "not the weights of this net|no layer in this file has weights|without layers"),
+    "without layers": (lambda good: good[:7], "not the weights of this net|no layer in this file|without layers"),
     "noise": (lambda good: np.random.default_rng(1).integers(0, 256, 999, np.uint8).tobytes(), "byte "),
     "text": (lambda good: NET.encode(), "this is a text"),
     "web page": (lambda good: b"<!DOCTYPE html><html>Not found</html>", "this is a web page"),
     "Git LFS": (lambda good: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
-    "other sizes": (lambda good: other_net("num_output: 4", "num_output: 6"), "the net expects 4x3x3x3, the file has 6x3x3x3"),
+    "other sizes": (lambda good: other_net("num_output: 4", "num_output: 6"), "expects 4x3x3x3, the file has 6x3x3x3"),
 }  # fmt: skip
 
 
