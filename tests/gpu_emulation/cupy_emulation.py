@@ -7,7 +7,6 @@ the device belongs, a number of the wrong kind for a kernel, and writing behind 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import sys
 import types
@@ -18,6 +17,7 @@ import numpy as np
 
 import caffebn.ops
 
+from .cublas_emulation import load_nvidia_dynamic_lib
 from .kernels import Library
 
 __all__ = ["install", "remove"]
@@ -303,46 +303,6 @@ class Kernel:
         _do(work)
 
 
-# -- cuBLAS ----------------------------------------------------------------------------------------------------
-
-
-def _columns(address: int, rows: int, columns: int, leading: int, dtype) -> np.ndarray:
-    """A matrix in column order at an address."""
-    assert leading >= max(1, rows), "the leading dimension of a matrix is less than its rows"
-    n = leading * (columns - 1) + rows
-    kind = ctypes.c_float if dtype == np.float32 else ctypes.c_double
-    flat = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(kind)), (n,))
-    return np.lib.stride_tricks.as_strided(flat, (rows, columns), (flat.itemsize, leading * flat.itemsize))
-
-
-def _gemm(dtype):
-    def gemm(handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) -> None:
-        factors = [_columns(p, 1, 1, 1, dtype)[0, 0].copy() for p in (alpha, beta)]
-
-        def work() -> None:
-            left = _columns(a, k, m, lda, dtype).T if op_a else _columns(a, m, k, lda, dtype)
-            right = _columns(b, n, k, ldb, dtype).T if op_b else _columns(b, k, n, ldb, dtype)
-            out = _columns(c, m, n, ldc, dtype)
-            product = factors[0] * (left @ right)
-            out[...] = product + factors[1] * out if factors[1] else product
-
-        _do(work)
-
-    return gemm
-
-
-def _batched(dtype):
-    one, size = _gemm(dtype), np.dtype(dtype).itemsize
-
-    def gemm(handle, op_a, op_b, m, n, k, alpha, a, lda, sa, b, ldb, sb, beta, c, ldc, sc, count) -> None:
-        for i in range(count):
-            shifted = (address + i * step * size for address, step in ((a, sa), (b, sb), (c, sc)))
-            pa, pb, pc = shifted
-            one(handle, op_a, op_b, m, n, k, alpha, pa, lda, pb, ldb, beta, pc, ldc)
-
-    return gemm
-
-
 # -- streams, devices ------------------------------------------------------------------------------------------
 
 
@@ -437,21 +397,10 @@ def _modules() -> dict[str, types.ModuleType]:
         memGetInfo=lambda: (1 << 30, 2 << 30),
         streamCaptureModeRelaxed=2,
     )
-    cublas = _module(
-        "cupy.cuda.cublas",
-        CUBLAS_OP_N=0,
-        CUBLAS_OP_T=1,
-        sgemm=_gemm(np.float32),
-        dgemm=_gemm(np.float64),
-        sgemmStridedBatched=_batched(np.float32),
-        dgemmStridedBatched=_batched(np.float64),
-    )
     cuda = _module(
         "cupy.cuda",
         runtime=runtime,
-        cublas=cublas,
         memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
-        device=_module("cupy.cuda.device", get_cublas_handle=lambda: 0),
         Device=Device,
         Stream=Stream,
         Event=Event,
@@ -470,6 +419,8 @@ def _modules() -> dict[str, types.ModuleType]:
         RawModule=RawModule,
         get_default_memory_pool=lambda: POOL,
     )
+    find = functools.partial(load_nvidia_dynamic_lib, _do)
+    _module("cuda", pathfinder=_module("cuda.pathfinder", load_nvidia_dynamic_lib=find))
     return _made
 
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-__all__ = ["Library", "compiler", "run_backwards"]
+__all__ = ["Library", "build", "compiler", "run_backwards"]
 
 SHIM = Path(__file__).with_name("shim.h")
 FLAGS = ("-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-w", "-U_FORTIFY_SOURCE")
@@ -34,6 +34,25 @@ def run_backwards(on: bool) -> None:
         library.so.emulation_backwards(int(on))
 
 
+def build(text: str) -> Path:
+    """Compile a source, if that has not been done before, and return the path of the library."""
+    key = hashlib.sha256((text + SHIM.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
+    folder = Path(tempfile.gettempdir()) / f"caffebn-emulation-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{key}.so"
+    if not path.exists():
+        source = folder / f"{key}-{os.getpid()}.cpp"
+        source.write_text(text)
+        made = source.with_suffix(".so")
+        done = subprocess.run(
+            [compiler(), *FLAGS, str(source), "-o", str(made)], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-5000:]
+        made.replace(path)  # another process may have made the same
+        source.unlink()
+    return path
+
+
 class Library:
     """The kernels of one source."""
 
@@ -46,20 +65,7 @@ class Library:
             for i, name in enumerate(names)
         )
         text = f'#include "{SHIM}"\n{code}\n{wrappers}'
-        key = hashlib.sha256((text + SHIM.read_text() + " ".join(FLAGS)).encode()).hexdigest()[:24]
-        folder = Path(tempfile.gettempdir()) / f"caffebn-emulation-{os.getuid()}"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{key}.so"
-        if not path.exists():
-            source = folder / f"{key}-{os.getpid()}.cpp"
-            source.write_text(text)
-            made = source.with_suffix(".so")
-            done = subprocess.run(
-                [compiler(), *FLAGS, str(source), "-o", str(made)], capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr[-5000:]
-            made.replace(path)  # another process may have made the same
-            source.unlink()
+        path = build(text)
         self.so = ctypes.CDLL(str(path))
         self.so.emulation_trouble.restype = ctypes.c_char_p
         self.so.emulation_backwards(int(_backwards))

@@ -136,6 +136,35 @@ def test_out_of_memory_says_what_to_do(device):
         device.limit_memory(None)
 
 
+def test_a_library_that_is_missing(device):
+    with pytest.raises(
+        DeviceError,
+        match=r"^CUDA's library nvnothing is not found .*: install it, pip install \"caffebn\[gpu\]",
+    ):
+        device.library("nvnothing")
+
+
+def test_what_cublas_refuses_is_raised(gpu, device):
+    multiply = importlib.import_module("caffebn.ops.gpu.cublas").multiply
+    a = device.zeros((2, 2), np.float32)
+    at = device.address(a)
+    with pytest.raises(
+        DeviceError, match=r"^GPU 0: cuBLAS failed to multiply matrices: CUBLAS_STATUS_INVALID"
+    ):
+        multiply(a.dtype, 2, 2, 2, (at, 1, False), (at, 1, False), (at, 1), False)  # rows lie over each other
+
+
+def test_scratch_grows_and_a_graph_keeps_what_it_uses(device):
+    one = device.scratch(10, "test")
+    assert device.scratch(20, "test") is one
+    graph = device.Graph(lambda: device.scratch(30, "test").fill(1))
+    assert device.scratch(one.size + 1, "test").size >= 2 * one.size
+    one.fill(0)
+    graph.launch()
+    device.synchronize()
+    assert (device.to_host(one) == 1).all()
+
+
 def test_there_is_no_such_gpu(device):
     with pytest.raises(DeviceError, match=r"there is no GPU 99: found \d+, numbered from 0"):
         device.select(99)
@@ -224,11 +253,11 @@ class FakeCudnn(types.ModuleType):
 
     data_type = types.SimpleNamespace(FLOAT=np.float32, DOUBLE=np.float64)
     heur_mode = types.SimpleNamespace(A="A", FALLBACK="FALLBACK")
-    numerical_note = types.SimpleNamespace(NONDETERMINISTIC=1, TENSOR_CORE=2)
+    numerical_note = types.SimpleNamespace(NONDETERMINISTIC=1, TENSOR_CORE=2, DOWN_CONVERT_INPUTS=3)
 
-    def __init__(self, supported: bool = True):
+    def __init__(self, refusal: Exception | None = None):
         super().__init__("cudnn")
-        self.plans, self.supported = 0, supported
+        self.plans, self.refusal = 0, refusal
 
     def create_handle(self) -> str:
         return "handle"
@@ -301,11 +330,11 @@ class FakeGraph:
         assert size > 0
 
     def deselect_numeric_notes(self, notes):
-        assert set(notes) == {1, 2}
+        assert set(notes) == ({1, 2, 3} if self.made.kind == np.float32 else {1})
 
     def check_support(self):
-        if not self.cudnn.supported:
-            raise self.cudnn.cudnnGraphNotSupportedError
+        if self.cudnn.refusal is not None:
+            raise self.cudnn.refusal
 
     def build_plans(self):
         self.cudnn.plans += 1
@@ -345,12 +374,16 @@ def conv_module(gpu):
     module = importlib.import_module("caffebn.ops.gpu.cudnn_conv")
     if getattr(caffebn.ops.arrays("gpu").cupy, "__version__", "") != "emulation":
         pytest.skip("the stand-in for cuDNN reads memory of the host")
-    caches = [f for f in (module._cudnn, module._handle, module._plan)]
-    for f in caches:
-        f.cache_clear()
+
+    def forget() -> None:
+        module._cudnn.cache_clear()
+        module._plan.cache_clear()
+        module._warn.cache_clear()
+        vars(module._local).clear()
+
+    forget()
     yield module
-    for f in caches:
-        f.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize("g", GEOMETRIES, ids=lambda g: "x".join(map(str, g.weight_shape)))
@@ -366,10 +399,21 @@ def test_convolution_by_cudnn(gpu, device, conv_module, monkeypatch, g):
 
 
 def test_what_cudnn_does_not_do_is_done_by_cublas(gpu, device, conv_module, monkeypatch):
-    monkeypatch.setitem(sys.modules, "cudnn", FakeCudnn(supported=False))
+    monkeypatch.setitem(sys.modules, "cudnn", FakeCudnn(FakeCudnn.cudnnGraphNotSupportedError()))
     expected = convolve(caffebn.ops.get("reference"), caffebn.ops.host, GEOMETRIES[0])
     for found, value in zip(convolve(gpu, device, GEOMETRIES[0]), expected, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
+
+
+def test_a_cudnn_that_fails_to_plan_is_worth_a_word(gpu, device, conv_module, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cudnn", FakeCudnn(TypeError("no such argument")))
+    expected = convolve(caffebn.ops.get("reference"), caffebn.ops.host, GEOMETRIES[0])
+    said = r"^cuDNN 90900 failed to plan convolutions \(TypeError: no such argument\): they run on cuBLAS"
+    with pytest.warns(CaffebnWarning, match=said) as warned:
+        found = convolve(gpu, device, GEOMETRIES[0])
+    assert len(warned) == 1
+    for array, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, value, rtol=1e-10, atol=1e-10)
 
 
 def test_a_cudnn_that_does_not_run_is_worth_a_word(gpu, conv_module, monkeypatch):

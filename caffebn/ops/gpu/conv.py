@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from caffebn.ops.geometry import ConvGeometry
-from caffebn.ops.gpu import cudnn_conv, device
+from caffebn.ops.gpu import cublas, cudnn_conv, device
 from caffebn.ops.gpu.checks import check, check_tensor
 from caffebn.ops.gpu.elementwise import axpy
 from caffebn.ops.gpu.gemm import epilogue
@@ -175,7 +175,7 @@ class _Part:
     def multiply(self, w: device.Array, y: device.Array) -> None:
         """Compute y = w columns, added to what other channels gave."""
         for outputs, weights, patches, batch, strides in self._products(w, y):
-            device.multiply(
+            cublas.multiply(
                 y.dtype, self.g.num_output // self.g.group, self.g.places, self.rows,
                 (weights, self._row, False), (patches, self.g.places, False), (outputs, self.g.places),
                 self.first_row > 0, batch, (strides["w"], strides["columns"], strides["y"]),
@@ -184,7 +184,7 @@ class _Part:
     def multiply_back(self, w: device.Array, dy: device.Array) -> None:
         """Compute columns = w^T dy."""
         for outputs, weights, patches, batch, strides in self._products(w, dy):
-            device.multiply(
+            cublas.multiply(
                 dy.dtype, self.rows, self.g.places, self.g.num_output // self.g.group,
                 (weights, self._row, True), (outputs, self.g.places, False), (patches, self.g.places),
                 False, batch, (strides["w"], strides["y"], strides["columns"]),
@@ -193,7 +193,7 @@ class _Part:
     def multiply_weight(self, dy: device.Array, dw: device.Array) -> None:
         """Add dy columns^T to dw, image after image."""
         for outputs, weights, patches, batch, strides in self._products(dw, dy, by_image=True):
-            device.multiply(
+            cublas.multiply(
                 dw.dtype, self.g.num_output // self.g.group, self.rows, self.g.places,
                 (outputs, self.g.places, False), (patches, self.g.places, True), (weights, self._row),
                 True, batch, (strides["y"], strides["columns"], strides["w"]),

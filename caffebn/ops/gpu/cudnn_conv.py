@@ -2,12 +2,13 @@
 
 A plan is made for each operation, geometry, batch and dtype when it is first run, by cuDNN's heuristics, and kept.
 Plans are deterministic, their workspace is bounded, and single precision is not shortened to TF32 unless that was
-allowed.  Groups of one channel are left to the kernels of conv.cu.
+allowed.  Groups of one channel are left to the kernels of conv.cu, and what cuDNN does not do, to cuBLAS.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -38,6 +39,7 @@ def _cudnn() -> Any:
     except ImportError:
         return None
     try:
+        device.library("cudart")  # which the front end looks for by name, and CuPy has in itself
         cudnn.destroy_handle(cudnn.create_handle())
     except Exception as e:  # which one, depends on what of cuDNN is missing
         warnings.warn(
@@ -56,9 +58,28 @@ def describe() -> str:
     return f"cuDNN {cudnn.backend_version()}" if cudnn else ""
 
 
-@cache
-def _handle(index: int) -> Any:
-    return _cudnn().create_handle()
+_local = threading.local()
+
+
+def _handle() -> Any:
+    """The handle of this thread and device; one must not be used by two threads at once."""
+    handles = _local.__dict__.setdefault("handles", {})
+    index = device.selected()
+    if index not in handles:
+        handles[index] = _cudnn().create_handle()
+    return handles[index]
+
+
+def _unwanted(cudnn: Any, dtype: np.dtype) -> list[Any]:
+    """What no plan may do."""
+    notes = cudnn.numerical_note
+    if dtype.itemsize != 4:
+        return [notes.NONDETERMINISTIC]
+    return [
+        notes.NONDETERMINISTIC,
+        notes.DOWN_CONVERT_INPUTS,
+        *([] if device.ALLOW_TF32 else [notes.TENSOR_CORE]),
+    ]
 
 
 def plan(kind: str, g: ConvGeometry, batch: int, dtype: np.dtype) -> Plan | None:
@@ -79,13 +100,23 @@ def plan(kind: str, g: ConvGeometry, batch: int, dtype: np.dtype) -> Plan | None
 
 
 @cache
+def _warn(reason: str) -> None:
+    """Say once why cuDNN cannot be used for something."""
+    warnings.warn(
+        f"cuDNN {_cudnn().backend_version()} failed to plan convolutions ({reason}): they run on cuBLAS. Install other "
+        "versions of nvidia-cudnn-frontend and cuDNN, or set CAFFEBN_CUDNN=0",
+        CaffebnWarning,
+        stacklevel=3,
+    )
+
+
+@cache
 def _plan(kind: str, sizes: tuple, batch: int, dtype: np.dtype, index: int) -> Plan | None:
     cudnn = _cudnn()
     g = ConvGeometry(*sizes)
     real = cudnn.data_type.FLOAT if dtype.itemsize == 4 else cudnn.data_type.DOUBLE
-    handle = _handle(index)
     graph = cudnn.pygraph(
-        io_data_type=real, intermediate_data_type=real, compute_data_type=real, handle=handle
+        io_data_type=real, intermediate_data_type=real, compute_data_type=real, handle=_handle()
     )
     missing = max(0, 2 - len(g.spatial))  # cuDNN wants two spatial axes or three
 
@@ -117,18 +148,18 @@ def _plan(kind: str, sizes: tuple, batch: int, dtype: np.dtype, index: int) -> P
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
         graph.deselect_workspace_greater_than(WORKSPACE)
-        unwanted = [cudnn.numerical_note.NONDETERMINISTIC]
-        if not device.ALLOW_TF32:
-            unwanted.append(cudnn.numerical_note.TENSOR_CORE)
-        if dtype.itemsize == 4:
-            graph.deselect_numeric_notes(unwanted)
+        graph.deselect_numeric_notes(_unwanted(cudnn, dtype))
         graph.check_support()
         graph.build_plans()
     except cudnn.cudnnGraphNotSupportedError:
         return None
+    except Exception as e:  # which one, depends on the versions of cuDNN and its front end
+        _warn(f"{type(e).__name__}: {e}")
+        return None
     size = graph.get_workspace_size()
 
     def run(x: device.Array, w: device.Array, y: device.Array) -> None:
+        handle = _handle()
         cudnn.set_stream(handle=handle, stream=device.stream())
         arrays = {"x": x, "w": w, "y": y}
         workspace = device.scratch(-(-size // 8), "cuDNN")

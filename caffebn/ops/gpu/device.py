@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,8 +37,8 @@ __all__ = [
     "is_array",
     "launch",
     "launch_each",
+    "library",
     "limit_memory",
-    "multiply",
     "pinned",
     "put",
     "put_pinned",
@@ -142,6 +143,23 @@ def selected() -> int:
     return cupy.cuda.runtime.getDevice()
 
 
+def library(name: str) -> str:
+    """Load one of CUDA's libraries, wherever it is installed, and return its path.
+
+    Raises
+    ------
+    DeviceError
+    """
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy
+
+    try:
+        return load_nvidia_dynamic_lib(name).abs_path
+    except RuntimeError as e:
+        raise DeviceError(
+            f'CUDA\'s library {name} is not found ({e}): install it, pip install "caffebn[gpu]" (gpu13 for CUDA 13)'
+        ) from None
+
+
 def limit_memory(size: int | None) -> None:
     """Limit what CuPy's memory pool of the current device may hold, in bytes; None for no limit."""
     cupy.get_default_memory_pool().set_limit(size=size or 0)
@@ -210,7 +228,9 @@ def put(host: np.ndarray, array: Array) -> None:
         Of the same shape; converted to the dtype of `array`.
     array : device array
     """
-    array.set(np.ascontiguousarray(host, array.dtype).reshape(array.shape))
+    stream = cupy.cuda.get_current_stream()
+    array.set(np.ascontiguousarray(host, array.dtype).reshape(array.shape), stream=stream)
+    stream.synchronize()  # the device may read memory of the host by itself
 
 
 def put_pinned(host: np.ndarray, array: Array) -> Any:
@@ -286,13 +306,22 @@ def stream() -> int:
 def scratch(size: int, what: str = "") -> Array:
     """Return at least `size` doubles: the same memory for each call of a thread and device, so never nest two uses.
 
-    `what` tells several uses apart that may be nested.  What it was before it grew stays allocated, for a captured
-    graph may use it.
+    `what` tells several uses apart that may be nested.
     """
-    buffers = _local.__dict__.setdefault(f"scratch {selected()} {what}", [])
-    if not buffers or buffers[-1].size < size:
-        buffers.append(empty(max(size, 1 << 16, 2 * buffers[-1].size if buffers else 0), np.float64))
-    return buffers[-1]
+    key = (selected(), what)
+    found = _scratch().get(key)
+    if found is None or found.size < size:
+        # twice what it was, while that is little: nets are made layer by layer
+        room = 0 if found is None else min(2 * found.size, _GROWTH)
+        found = _scratch()[key] = empty(max(size, 1 << 16, room), np.float64)
+    return found
+
+
+_GROWTH = 1 << 23  # doubles
+
+
+def _scratch() -> dict[tuple[int, str], Array]:
+    return _local.__dict__.setdefault("scratch", {})
 
 
 # -- what kernels complain about -------------------------------------------------------------------------------
@@ -499,63 +528,14 @@ class Graph:
             stream.begin_capture()
             try:
                 work()
-            finally:
-                self._graph = stream.end_capture()
+            except BaseException:
+                with suppress(Exception):  # says no more than that there is no graph
+                    stream.end_capture()
+                raise
+            self._graph = stream.end_capture()
+        # what the graph uses, and libraries remember
+        self._kept = stream, list(_scratch().values())
 
     def launch(self) -> None:
         """Put the work into the current stream."""
         self._graph.launch(stream=cupy.cuda.get_current_stream())
-
-
-# -- cuBLAS ----------------------------------------------------------------------------------------------------
-
-_FACTORS = {
-    dtype: {value: np.array(value, dtype) for value in (0, 1)}
-    for dtype in (np.dtype(np.float32), np.dtype(np.float64))
-}
-
-
-def multiply(
-    dtype: np.dtype,
-    m: int,
-    n: int,
-    k: int,
-    a: tuple[int, int, bool],
-    b: tuple[int, int, bool],
-    c: tuple[int, int],
-    accumulate: bool,
-    batch: int = 1,
-    strides: tuple[int, int, int] = (0, 0, 0),
-) -> None:
-    """Multiply matrices in C order, ``c = op(a) op(b)`` or ``c += op(a) op(b)``, `batch` of them.
-
-    Parameters
-    ----------
-    dtype : dtype
-    m, n, k : int
-        c is (m, n), op(a) is (m, k).
-    a, b : (int, int, bool)
-        Address, elements from row to row, and whether it is transposed.
-    c : (int, int)
-        Address, elements from row to row.
-    accumulate : bool
-    batch : int
-    strides : (int, int, int)
-        Elements from one a, b and c of the batch to the next.
-    """
-    cublas = cupy.cuda.cublas
-    handle = cupy.cuda.device.get_cublas_handle()
-    if ALLOW_TF32:
-        cublas.setMathMode(handle, cublas.CUBLAS_TF32_TENSOR_OP_MATH)
-    one, factor = _FACTORS[dtype][1].ctypes.data, _FACTORS[dtype][int(accumulate)].ctypes.data
-    operations = [cublas.CUBLAS_OP_T if transposed else cublas.CUBLAS_OP_N for *_, transposed in (b, a)]
-    # cuBLAS takes columns for rows: it is asked for the transposed product
-    if batch == 1:
-        call = cublas.sgemm if dtype.itemsize == 4 else cublas.dgemm
-        call(handle, *operations, n, m, k, one, b[0], b[1], a[0], a[1], factor, c[0], c[1])
-    else:
-        call = cublas.sgemmStridedBatched if dtype.itemsize == 4 else cublas.dgemmStridedBatched
-        call(
-            handle, *operations, n, m, k, one, b[0], b[1], strides[1], a[0], a[1], strides[0],
-            factor, c[0], c[1], strides[2], batch,
-        )  # fmt: skip

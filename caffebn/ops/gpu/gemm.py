@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caffebn.ops.gpu import device
+from caffebn.ops.gpu import cublas, device
 from caffebn.ops.gpu.checks import check, check_tensor
 
 __all__ = ["gemm"]
@@ -43,7 +43,7 @@ def gemm(
             c.fill(0)
     else:
         left, right = (device.address(a), a.shape[1], trans_a), (device.address(b), b.shape[1], trans_b)
-        device.multiply(a.dtype, M, N, K, left, right, (device.address(c), N), accumulate)
+        cublas.multiply(a.dtype, M, N, K, left, right, (device.address(c), N), accumulate)
     epilogue(c, N, 1, scale, bias, None, slope)
 
 
