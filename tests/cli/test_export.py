@@ -8,7 +8,6 @@ import pytest
 from caffebn import Net
 
 onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("torch")
 
 
 @pytest.fixture
@@ -54,6 +53,7 @@ def test_onnx_with_everything(exported, tmp_path):
 
 
 def test_torch(exported, tmp_path):
+    pytest.importorskip("torch")
     result = exported(
         "torch", "net.py", "--class-name", "Tiny", "--batch-norm", "frozen", "--state", "safetensors"
     )

@@ -17,7 +17,6 @@ from caffebn.tensors import write_tensors
 from tests.export.nets import SMALL, fill_statistics
 
 pytest.importorskip("onnxruntime")
-pytest.importorskip("torch")
 
 
 @pytest.fixture
@@ -37,12 +36,14 @@ def page(tmp_path, monkeypatch, checkout):
 
 
 def test_porting_in_python(page):
+    pytest.importorskip("torch")
     (example,) = re.findall(r"```python\n(.*?)```", page("porting.md"), re.S)
     exec(example, {})
     assert all(Path(name).exists() for name in ("net.onnx", "net.py", "net.pt", "weights.npz"))
 
 
 def test_porting_on_the_command_line(page):
+    pytest.importorskip("torch")
     lines = page("porting.md").replace("\\\n", "").splitlines()
     commands = [line.split("#")[0] for line in lines if line.startswith("    caffebn export")]
     assert len(commands) == 4

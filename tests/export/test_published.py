@@ -12,7 +12,6 @@ from caffebn import Net, export, io
 from tests.export.nets import fill_statistics
 
 onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("torch")
 
 
 def installed(package: str, name: str) -> Path:
@@ -57,6 +56,7 @@ def test_open_nsfw_agrees_with_the_model_that_others_made(nsfw, pictures, fold):
 
 
 def test_open_nsfw_in_pytorch(nsfw):
+    pytest.importorskip("torch")
     assert export.torch(nsfw, batches=(2,), tolerance=1e-5).verification.agrees
 
 
@@ -66,12 +66,16 @@ LARGE = ["densenet_121", "mobilenet_v2", "resnet_18"]
 
 
 @pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
-def test_example_nets(checkout, name):
+@pytest.mark.parametrize("target", ["onnx", "torch"])
+def test_example_nets(checkout, name, target):
     net = Net(checkout / "prototxt_examples" / name / "deploy.prototxt", "TEST")
     for blobs in net.params.values():
         assert all(np.isfinite(blob.data).all() for blob in blobs)
     fill_statistics(net)
     sizes = (1, 3) if name in SMALL else (2,)
+    if target == "torch":
+        pytest.importorskip("torch")
+        assert export.torch(net, batches=sizes).verification.agrees
+        return
     assert export.onnx(net, batches=sizes).verification.agrees
     assert export.onnx(net, batches=sizes, fold_batch_norm=True).verification.agrees
-    assert export.torch(net, batches=sizes).verification.agrees
