@@ -433,6 +433,10 @@ def _ducha_or_happynear(case: _Case) -> str:
             "ducha-aiki" if number == 202 else "happynear", f"parameters at number {number} of LayerParameter"
         )
     case.evidence.append("shift_filler with var_eps or decay in the text")
+    if all(facts.fields.get("moving_average") is False for facts in case.group):
+        return case.because(
+            "happynear", "moving_average: false, statistics of the batch: both compute the same"
+        )
     decays = {facts.fields["decay"] for facts in case.group if "decay" in facts.fields}
     if decays == {0.5}:
         return case.because("happynear", "decay 0.5 means the same in both")

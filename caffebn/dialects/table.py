@@ -187,9 +187,9 @@ DIALECTS: dict[str, Dialect] = {
         ),
         Dialect(
             "happynear",
-            "happynear/caffe-windows, ChenglongChen/caffe-windows",
+            "happynear/caffe-windows, ChenglongChen, lim0606",
             "BN",
-            ("stMV",),
+            ("stMV", "st"),
             axes=4,
             number=139,
             eps=1e-10,

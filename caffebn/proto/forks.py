@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from caffebn.errors import ArgumentError, did_you_mean
-from caffebn.proto import wire
+from caffebn.proto import binary, wire
 from caffebn.proto.message import Message
 from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText
 
-__all__ = ["FORKS", "is_known", "reinterpret", "rewrite", "suspects"]
+__all__ = ["FORKS", "is_known", "is_type", "read_v1_batch_norm", "reinterpret", "rewrite", "suspects"]
 
 #: Fields that change nothing in what a net computes: the choice of an implementation, memory, seeds.
 _HARMLESS = {
@@ -46,6 +46,7 @@ _UNDERSTOOD = {
     "ConvolutionParameter": "dilation_h dilation_w hole hole_h hole_w negative_slope relu",
     "InnerProductParameter": "negative_slope relu",
     "ReLUParameter": "relu6",
+    "V1LayerParameter": "bn_param",
     "LayerParameter": "bn_param eltwise_affine_param relu6_param relux_param",
     "BatchNormParameter": "add_eps_before_sqrt bias_filler bias_term disable_mean disable_variance filler fused_relu "
     "relu scale_bias scale_filler stats_batch_size update_global_stats use_weight_bias",
@@ -61,6 +62,72 @@ _KNOWN = {
 def is_known(message: str, field: str) -> bool:
     """Whether a field that Caffe does not have needs no warning."""
     return (message, field) in _KNOWN
+
+
+def is_type(field: str, name: str) -> bool:
+    """Whether a word that Caffe does not have is the type of a layer of forks in the V1 form."""
+    return (field, name) == ("V1LayerParameter.type", "BN")
+
+
+#: Where the forks of 2015 have the parameters of V1 layers of type BN, and what these numbers mean to BVLC.
+_V1_PARAMS = {41: "exp_param", 42: "loss_param", 43: ""}
+#: What their fields default to: var_eps (3) and moving_average (4), which is true in happynear's alone.
+_V1_DEFAULTS = {"var_eps": 1e-10, "moving_average": Identifier("false")}
+_V1_NUMBERED = {3: wire.tag(3, wire.FIXED32) + struct.pack("<f", 1e-10), 4: wire.tag(4, wire.VARINT)}
+
+
+def read_v1_batch_norm(old: Message, layer: Message) -> bool:
+    """Recognise a layer of type BN in the V1 form, as some forks of 2015 wrote it, and complete the one of today.
+
+    Their numbers of the type, 39 and 42, are DECONVOLUTION and nothing in BVLC's.  Their defaults, which are not
+    those of the same fields in other forks, are written out: eps 1e-10, statistics of the batch.
+
+    Parameters
+    ----------
+    old : Message
+        In the V1 form.
+    layer : Message
+        The same in the present form, as far as BVLC has the fields; changed in place.
+
+    Returns
+    -------
+    bool
+    """
+    if old.type == "BN":
+        param = next(
+            (u.value for u in layer.unknown if isinstance(u, UnknownText) and u.name == "bn_param"), None
+        )
+        if not isinstance(param, Message):
+            param = Message("(unknown)")
+            layer.unknown.append(UnknownText("bn_param", param))
+        given = {u.name for u in param.unknown if isinstance(u, UnknownText)}
+        param.unknown.extend(UnknownText(name, v) for name, v in _V1_DEFAULTS.items() if name not in given)
+        return True
+    unknown = {u.number: u for u in old.unknown if isinstance(u, UnknownBinary)}
+    type_42 = not old.has("type") and 5 in unknown and unknown[5].data == b"\x2a"
+    other_39 = old.type == "DECONVOLUTION" and not old.has("convolution_param")
+    type_39 = other_39 and old.where is None and (old.has("exp_param") or len(old.blobs) in (2, 4))
+    if not (type_42 or type_39):
+        return False
+    layer.type, content = "BN", b""
+    for number, name in _V1_PARAMS.items():
+        if number in unknown:
+            content = unknown[number].data
+        elif name and old.has(name):
+            content = binary.dump(getattr(old, name))
+            layer.clear(name)
+        else:
+            continue
+        break
+    fields = binary.parse(content, "(unknown)").unknown
+    given = {u.number for u in fields if isinstance(u, UnknownBinary)}
+    defaults = {3: _V1_NUMBERED[3], 4: _V1_NUMBERED[4] + wire.varint(43 in unknown)}
+    content += b"".join(default for number, default in defaults.items() if number not in given)
+    layer.unknown[:] = [
+        u for u in layer.unknown if not (isinstance(u, UnknownBinary) and u.number in (5, *_V1_PARAMS))
+    ]
+    layer.unknown.append(UnknownBinary(139, wire.BYTES, content))
+    return True
 
 
 def rewrite(net: Message) -> Iterator[str]:

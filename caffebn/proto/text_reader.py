@@ -316,7 +316,8 @@ class Reader:
     def _enum(self, field: Field) -> str:
         at, shown = self._at, self._token
         if self._kind == "word":
-            value = shown if shown in field.type.by_name else None
+            known = shown in field.type.by_name or forks.is_type(f"{field.owner}.{field.name}", shown)
+            value = shown if known else None
         else:
             negative = self._negative()
             number = _integer(self._token) if self._kind == "number" else None

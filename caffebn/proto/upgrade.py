@@ -22,6 +22,7 @@ __all__ = ["net", "solver"]
 _SPECIAL_TYPES = {
     "NONE": "",
     "ABSVAL": "AbsVal",
+    "BN": "BN",
     "ARGMAX": "ArgMax",
     "BNLL": "BNLL",
     "HDF5_DATA": "HDF5Data",
@@ -231,6 +232,7 @@ def _upgraded_layer(old: Message, filename: str) -> Message:
     )
     if old.has("layer"):
         _take_v0(old.layer, layer, filename)
+    forks.read_v1_batch_norm(old, layer)
     _move_transform(layer)
     return layer
 

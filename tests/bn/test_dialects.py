@@ -12,7 +12,7 @@ from caffebn import Net
 from caffebn.bn import dialects
 from caffebn.bn.dialects import DialectError, from_plain, to_plain, verdicts
 from caffebn.errors import ArgumentError, CaffebnWarning, NetError, WeightsError
-from caffebn.proto import Message, UnknownBinary, binary, make_blob, text, upgrade, wire
+from caffebn.proto import Message, UnknownBinary, binary, blob_array, make_blob, text, upgrade, wire
 
 C = 6
 DATA = (
@@ -140,6 +140,17 @@ TEST_CASES = [
     case(
         "bvlc", "BatchNorm", "ABf", 1, lambda v, x: np.maximum(v.normalised(x, 1e-5), 0), "fused_relu: true"
     ),
+    # deeplab-v2 and PSPNet write it; what it says matters in training
+    case(
+        "bvlc",
+        "BatchNorm",
+        "ABf",
+        1,
+        lambda v, x: v.normalised(x, 1e-5),
+        "update_global_stats: true use_global_stats: true",
+    ),
+    # NVCaffe 0.14 with engine: CAFFE
+    case("bvlc", "BatchNorm", "ABf", 1, lambda v, x: v.normalised(x, 1e-5), "engine: CAFFE"),
     case("bvlc-2015", "BatchNorm", "AQf", 1, lambda v, x: v.normalised(x, 1e-5), dialect="bvlc-2015"),
     case("intel", "BatchNorm", "ABfst", 1, AFFINE),
     case(
@@ -727,3 +738,91 @@ def test_batch_statistics_back():
         NetError, match="it uses the statistics of the batch, of which .segnet-inference. has none"
     ):
         from_plain(definition, plain_weights(Values()), "segnet-inference")
+
+
+# -- layers of type BN in the V1 form: ChenglongChen (39, parameters at 41), lim0606 (42, 42), happynear (42, 43)
+
+V1 = """
+input: "data" input_dim: 4 input_dim: 6 input_dim: 5 input_dim: 3
+layers {{ name: "bn" type: BN bottom: "data" top: "bn" blobs_lr: 1 blobs_lr: 2 weight_decay: 0 weight_decay: 0
+         bn_param {{ {} }} }}
+"""
+
+
+def v1_stored(blobs: list[np.ndarray], type: int, number: int | None, fields: bytes) -> bytes:
+    """A weights file in the V1 form, as the forks write it: blobs with the four old numbers."""
+    layer = wire.tag(4, wire.BYTES) + wire.varint(2) + b"bn" + wire.tag(5, wire.VARINT) + wire.varint(type)
+    for blob in blobs:
+        shape = (*[1] * (4 - blob.ndim), *blob.shape)
+        message = Message("BlobProto", num=shape[0], channels=shape[1], height=shape[2], width=shape[3])
+        message.data = blob.reshape(-1)
+        content = binary.dump(message)
+        layer += wire.tag(6, wire.BYTES) + wire.varint(len(content)) + content
+    if number is not None:
+        layer += wire.tag(number, wire.BYTES) + wire.varint(len(fields)) + fields
+    return wire.tag(2, wire.BYTES) + wire.varint(len(layer)) + layer
+
+
+FILLERS = 'scale_filler { type: "constant" value: 1 } shift_filler { type: "constant" value: 0.5 }'
+V1_CASES = [
+    ("st", 39, 41, FILLERS, lambda v, x: v.affine(v.batch(x, 1e-10))),
+    ("st", 42, 42, FILLERS, lambda v, x: v.affine(v.batch(x, 1e-10))),
+    ("st", 42, None, "", lambda v, x: v.affine(v.batch(x, 1e-10))),
+    ("stMV", 39, 41, "moving_average: true", lambda v, x: v.affine(v.normalised(x, 1e-10))),
+    ("stMV", 39, 41, "", lambda v, x: v.affine(v.batch(x, 1e-10))),  # moving_average is false there by default
+    ("stMV", 42, 43, "moving_average: true var_eps: 0.01 decay: 0.5", lambda v, x: v.affine(v.normalised(x, 0.01))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("order", "type", "number", "fields", "truth"), V1_CASES)
+def test_layers_of_the_v1_form(x, tmp_path, order, type, number, fields, truth):
+    values = Values()
+    values.scale[0] = 3
+    # channels of little variance tell 1e-10 from 1e-9
+    x = x * np.array([1, 1e-4] * 3).reshape(1, C, 1, 1)
+    (tmp_path / "net.prototxt").write_text(V1.format(fields))
+    (tmp_path / "w.caffemodel").write_bytes(v1_stored(values.blobs(order, 4), type, number, b""))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)
+        dialect = (
+            "happynear" if "moving_average: true" in fields else None
+        )  # it and ducha-aiki are alike in TEST
+        net = Net(
+            tmp_path / "net.prototxt",
+            tmp_path / "w.caffemodel",
+            "TEST",
+            dtype=np.float64,
+            dialect=dialect,
+        )
+    np.testing.assert_allclose(net.forward(data=x)["bn"], truth(values, x), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("order", "type", "number", "fields", "used", "eps"),
+    [
+        ("st", 39, 41, field(1, 0), False, 1e-10),
+        ("st", 42, 42, b"", False, 1e-10),
+        ("stMV", 39, 41, field(3, 0.01), False, 0.01),
+        ("stMV", 39, 41, field(4, 1), None, 1e-10),
+        ("stMV", 42, 43, b"", None, 1e-10),
+    ],
+)
+def test_weights_files_of_the_v1_form_alone(tmp_path, order, type, number, fields, used, eps):
+    values = Values()
+    net = binary.parse(v1_stored(values.blobs(order, 4), type, number, fields))
+    assert "1 layers in the V1 form (layers) are now in the present form (layer)" in upgrade.net(net)
+    assert net.layer[0].type == "BN" and not net.layer[0].has("exp_param")
+    (verdict,) = verdicts(None, net)
+    assert (verdict.dialect, verdict.certain) == ("happynear", True)
+    norm, scale = to_plain(None, net).weights.layer
+    param = norm.batch_norm_param
+    assert (param.use_global_stats if param.has("use_global_stats") else None) == used
+    assert param.eps == pytest.approx(eps)
+    np.testing.assert_array_equal(blob_array(scale.blobs[0]).reshape(-1), values.scale.astype(np.float32))
+
+
+def test_a_deconvolution_of_the_v1_form_is_none_of_them():
+    old = 'layers { name: "up" type: DECONVOLUTION bottom: "x" top: "y" convolution_param { num_output: 2 } }'
+    for net in (text.parse(old), binary.parse(binary.dump(text.parse(old)))):
+        upgrade.net(net)
+        assert net.layer[0].type == "Deconvolution"

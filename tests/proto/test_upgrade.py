@@ -114,7 +114,7 @@ def test_unknown_fields_of_v1_layers():
 
     net = Message("NetParameter", layers=[{"name": "a"}, {"name": "b", "type": "RELU"}])
     kept = UnknownBinary(41, 2, b"\x08\x01")
-    net.layers[0].unknown.extend([UnknownBinary(5, 0, b"\x2a"), kept])
+    net.layers[0].unknown.extend([UnknownBinary(5, 0, b"\x2b"), kept])
     assert upgrade.net(net) == [
         "2 layers in the V1 form (layers) are now in the present form (layer)",
         'the type of 1 layers is not in the V1 form and is now empty: "a"',
