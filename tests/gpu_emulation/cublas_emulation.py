@@ -72,7 +72,8 @@ def _gemm(do: Callable[[Callable[[], None]], None]) -> Callable:
                     left = _columns(pa, k, m, lda, size).T if ta else _columns(pa, m, k, lda, size)
                     right = _columns(pb, n, k, ldb, size).T if tb else _columns(pb, k, n, ldb, size)
                     out = _columns(pc, m, n, ldc, size)
-                    product = alpha * (left @ right)
+                    with np.errstate(all="ignore"):
+                        product = alpha * (left @ right)
                     out[...] = product + beta * out if beta else product
 
             do(work)

@@ -307,6 +307,9 @@ class Kernel:
 
 
 class Event:
+    def record(self, stream=None) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 
@@ -391,6 +394,8 @@ def _modules() -> dict[str, types.ModuleType]:
     runtime = _module(
         "cupy.cuda.runtime",
         CUDARuntimeError=CUDARuntimeError,
+        driverGetVersion=lambda: 0,
+        runtimeGetVersion=lambda: 0,
         getDeviceCount=lambda: 2,
         getDevice=lambda: Device.current,
         getDeviceProperties=lambda i: {"name": b"emulation", "major": 0, "minor": i},
@@ -404,6 +409,7 @@ def _modules() -> dict[str, types.ModuleType]:
         Device=Device,
         Stream=Stream,
         Event=Event,
+        get_elapsed_time=lambda begin, end: 1.0,
         MemoryPool=Pool,
         get_current_stream=lambda: STREAMS[-1],
         alloc_pinned_memory=lambda size: memoryview(np.empty(size, np.uint8)),
@@ -417,6 +423,7 @@ def _modules() -> dict[str, types.ModuleType]:
         empty=empty,
         zeros=zeros,
         RawModule=RawModule,
+        copyto=lambda target, source: target.__setitem__(..., source),
         get_default_memory_pool=lambda: POOL,
     )
     find = functools.partial(load_nvidia_dynamic_lib, _do)
