@@ -12,7 +12,7 @@ import numpy as np
 from caffebn import ops
 from caffebn.errors import ArgumentError
 
-__all__ = ["MAX_AXES", "Blob", "Changes", "GpuBlob", "Memory", "times"]
+__all__ = ["MAX_AXES", "Blob", "Changes", "GpuBlob", "HiddenBlob", "Memory", "times"]
 
 MAX_AXES = 32
 """Caffe's limit on the number of axes of a blob."""
@@ -348,6 +348,17 @@ class Blob:
         """Whether the diff of both is the same memory."""
         return self._diff is other._diff
 
+    def look_at(self, data: Memory | None = None, diff: Memory | None = None) -> None:
+        """Have the data, or the diff, in that memory from now on; it grows when it is too small.  Values do not move."""
+        self._changes.count += 1
+        if data is not None:
+            data.reserve(self.count)
+            self._data, self._data_view = data, None
+        if diff is not None:
+            diff.reserve(self.count)
+            self._diff, self._diff_view = diff, None
+        self._gpu_views.clear()
+
     def lies_in(self, memory: Memory) -> bool:
         """Whether the data is a piece of `memory`."""
         return self._data.parent is memory
@@ -404,8 +415,8 @@ class Blob:
         return f"<Blob {times(self.shape, 'scalar')} {self.dtype}>"
 
 
-class GpuBlob(Blob):
-    """A blob as layers on a GPU see it: everything is that of `host`, but `data` and `diff` are CuPy arrays."""
+class _Seen(Blob):
+    """A blob as somebody sees it: everything but what a subclass says is that of `host`."""
 
     __slots__ = ("host",)
 
@@ -419,14 +430,6 @@ class GpuBlob(Blob):
     def reshape(self, *shape: int) -> None:
         self.host.reshape(*shape)
 
-    @property
-    def data(self) -> Any:
-        return self.host.gpu_data
-
-    @property
-    def diff(self) -> Any:
-        return self.host.gpu_diff
-
     def on(self, device: str) -> Blob:
         return self.host.on(device)
 
@@ -435,6 +438,62 @@ class GpuBlob(Blob):
 
     def share_diff(self, other: Blob) -> None:
         self.host.share_diff(other)
+
+    def look_at(self, data: Memory | None = None, diff: Memory | None = None) -> None:
+        self.host.look_at(data, diff)
+
+
+class GpuBlob(_Seen):
+    """A blob as layers on a GPU see it: everything is that of `host`, but `data` and `diff` are CuPy arrays."""
+
+    __slots__ = ()
+
+    @property
+    def data(self) -> Any:
+        return self.host.gpu_data
+
+    @property
+    def diff(self) -> Any:
+        return self.host.gpu_diff
+
+
+class HiddenBlob(_Seen):
+    """A blob of a net that need not keep its values, as users see it: the shape can be read, values cannot.
+
+    Parameters
+    ----------
+    host : Blob
+    name : str
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, host: Blob, name: str):
+        super().__init__(host)
+        self.name = name
+
+    def refuse(self) -> Any:
+        """Say why there are no values, and what to do."""
+        raise ArgumentError(
+            f'blob "{self.name}": its values are not kept, as the net was made with keep=[...], and memory serves '
+            f'several blobs in turn: make it with "{self.name}" among the names in keep, or without keep'
+        )
+
+    @property
+    def data(self) -> Any:
+        return self.refuse()
+
+    @property
+    def diff(self) -> Any:
+        return self.refuse()
+
+    @property
+    def gpu_data(self) -> Any:
+        return self.refuse()
+
+    @property
+    def gpu_diff(self) -> Any:
+        return self.refuse()
 
 
 def times(shape: Sequence[int], empty: str = "no axes") -> str:

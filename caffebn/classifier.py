@@ -23,6 +23,8 @@ class PictureNet(Net):
         The net (.prototxt) and its weights (.caffemodel).
     mean, input_scale, raw_scale, channel_swap : optional
         Steps of the preparation; see `caffebn.io.Transformer`.
+    keep : sequence of str, optional
+        As for `Net`.
 
     Attributes
     ----------
@@ -44,8 +46,9 @@ class PictureNet(Net):
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
+        keep: Sequence[str] | None = None,
     ):
-        super().__init__(model_file, "TEST", weights=pretrained_file)
+        super().__init__(model_file, "TEST", weights=pretrained_file, keep=keep)
         shape = self.blobs[self.inputs[0]].shape if self.inputs else ()
         if len(shape) != 4:
             found = f'"{self.inputs[0]}" of shape {shape}' if self.inputs else "none"
@@ -78,6 +81,8 @@ class Classifier(PictureNet):
         so that nothing is cropped.
     mean, input_scale, raw_scale, channel_swap : optional
         Steps of the preparation; see `caffebn.io.Transformer`.
+    keep : sequence of str, optional
+        As for `Net`.
 
     Attributes
     ----------
@@ -102,8 +107,9 @@ class Classifier(PictureNet):
         input_scale: float | None = None,
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
+        keep: Sequence[str] | None = None,
     ):
-        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
+        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap, keep)
         self.crop_dims = tuple(self.blobs[self.inputs[0]].shape[2:])
         self.image_dims = self.crop_dims if image_dims is None else tuple(int(n) for n in image_dims)
         if len(self.image_dims) != 2 or any(

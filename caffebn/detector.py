@@ -28,6 +28,8 @@ class Detector(PictureNet):
     context_pad : int, optional
         Width, in pixels of the net's input, of a border that shows what surrounds the window (Girshick et al.,
         Rich feature hierarchies, 2014); beyond the picture it shows the mean.
+    keep : sequence of str, optional
+        As for `Net`.
 
     Attributes
     ----------
@@ -55,8 +57,9 @@ class Detector(PictureNet):
         raw_scale: float | None = None,
         channel_swap: Sequence[int] | None = None,
         context_pad: int | None = None,
+        keep: Sequence[str] | None = None,
     ):
-        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap)
+        super().__init__(model_file, pretrained_file, mean, input_scale, raw_scale, channel_swap, keep)
         self.configure_crop(context_pad)
 
     def configure_crop(self, context_pad: int | None) -> None:

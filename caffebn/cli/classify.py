@@ -109,7 +109,7 @@ def command(
     these.
     """
     classifier = Classifier(
-        net, weights, image_dims, None if mean is None else read_mean(mean), input_scale, raw_scale
+        net, weights, image_dims, None if mean is None else read_mean(mean), input_scale, raw_scale, keep=[]
     )
     in_ = classifier.inputs[0]
     if len(classifier.outputs) != 1:

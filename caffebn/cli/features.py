@@ -12,7 +12,7 @@ import numpy as np
 from caffebn.cli import nets
 from caffebn.cli.test import need_data
 from caffebn.data import datum_bytes, write_database
-from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.errors import ArgumentError
 from caffebn.files import replacing, write_whole
 from caffebn.net import Net
 from caffebn.weights import h5py_package
@@ -85,12 +85,9 @@ def command(net: str, weights: str, blobs: str, out: str, iterations: int, phase
     ending = Path(out).suffix
     if ending not in ENDINGS:
         raise ArgumentError(f"{out}: expected a name that ends in one of {', '.join(ENDINGS)}")
-    made = nets.open_net(net, phase, weights)
-    need_data(made, "features")
     names = [name.strip() for name in blobs.split(",") if name.strip()]
-    for name in names:
-        if name not in made.blobs:
-            raise ArgumentError(f'{net}: there is no blob "{name}"{did_you_mean(name, made.blobs)}')
+    made = nets.open_net(net, phase, weights, keep=names)
+    need_data(made, "features")
     if ending == ".lmdb" and len(names) != 1:
         raise ArgumentError(
             f"{out}: a database holds one blob, found {len(names)}; write .npz or .h5, or run once for each"

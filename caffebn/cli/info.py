@@ -13,7 +13,7 @@ from caffebn.cli import nets, show
 from caffebn.net import Net
 from caffebn.weights import Report
 
-__all__ = ["batch_norms", "command", "layers", "show_batch_norms", "show_layers"]
+__all__ = ["batch_norms", "command", "layers", "peaks", "show_batch_norms", "show_layers"]
 
 
 def layers(net: Net) -> list[dict[str, Any]]:
@@ -93,6 +93,26 @@ def batch_norms(net: Net) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def peaks(net: str, phase: str, batch: int | None) -> dict[str, int]:
+    """Plan how many bytes the values, and in training the gradients, of a net take.
+
+    Returns
+    -------
+    dict of int
+        all : when every blob can be read after a pass
+        outputs : when the net promises its inputs and outputs alone, ``keep=[]``
+        recompute : in the TRAIN phase: the same with ``recompute=True``
+    """
+    ways: dict[str, dict[str, Any]] = {"all": {}, "outputs": {"keep": []}}
+    if phase.upper() == "TRAIN":
+        ways["recompute"] = {"keep": [], "recompute": True}
+    found = {}
+    for way, options in ways.items():
+        made = nets.open_net(net, phase, batch=batch, **options)
+        found[way] = made.plan_memory(backward=phase.upper() == "TRAIN").bytes
+    return found
 
 
 def _blob_notes(sum_mean: np.ndarray, sum_var: np.ndarray, factor: np.ndarray) -> Iterable[str]:
@@ -190,11 +210,18 @@ def command(net: str, weights: str | None, phase: str, batch: int | None, as_jso
                 "layers": rows,
                 "batch_norm": states,
                 "totals": {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory")},
+                "peak": peaks(net, phase, batch),
                 "weights": report_as_dict(report) if report else None,
             }
         )
         return
     show_layers(rows)
+    planned = peaks(net, phase, batch)
+    others = ", with recompute=True " + show.bytes_(planned["recompute"]) if "recompute" in planned else ""
+    click.echo(
+        f"Values{' and gradients' if others else ''} take {show.bytes_(planned['all'])} when every blob is kept, "
+        f"with keep=[] {show.bytes_(planned['outputs'])}{others}"
+    )
     if states:
         show_batch_norms(states)
     if report:

@@ -67,13 +67,18 @@ gpu: Callable[[Any], Any] = click.option(
 
 
 def open_net(
-    path: str, phase: str, weights: str | None = None, batch: int | None = None, any_weights: bool = False
+    path: str,
+    phase: str,
+    weights: str | None = None,
+    batch: int | None = None,
+    any_weights: bool = False,
+    **options: Any,
 ) -> Net:
-    """Make a net of a file, load weights, set the batch size.
+    """Make a net of a file, load weights, set the batch size; other options as for `Net`.
 
     A net without layers is refused, and weights of which nothing fits, unless `any_weights` are welcome.
     """
-    made = Net(path, phase.upper(), weights=weights)
+    made = Net(path, phase.upper(), weights=weights, **options)
     if not made.layers:
         raise NetError(f"{path}: no layer is in it in the phase {phase.upper()}; expected a net")
     if made.weights_report is not None and not any_weights:

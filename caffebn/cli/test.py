@@ -68,7 +68,7 @@ def score(net: Net, iterations: int) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON (its keys are in the guide).")
 def command(model: str, weights: str, iterations: int, as_json: bool) -> None:
     """Score a net in its test phase: its outputs, averaged over batches."""
-    net = nets.open_net(model, "test", weights)
+    net = nets.open_net(model, "test", weights, keep=[])
     need_data(net, "test")
     result = score(net, iterations)
     if as_json:

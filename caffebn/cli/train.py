@@ -148,7 +148,12 @@ def describe_trainable(solver: Solver) -> str:
 
 
 def make_solver(
-    file: str, weights: tuple[str, ...], snapshot: str | None, iterations: int | None, freeze: str | None
+    file: str,
+    weights: tuple[str, ...],
+    snapshot: str | None,
+    iterations: int | None,
+    freeze: str | None,
+    recompute: bool,
 ) -> Solver:
     """Make the solver of a file, changed by the options, and restore it."""
     param: Message = nets.read_message(file)
@@ -159,7 +164,7 @@ def make_solver(
     if freeze is not None:
         param = freeze_solver(param, freeze)
     param.weights += weights
-    solver = get_solver(param)
+    solver = get_solver(param, keep=[], recompute=recompute)
     if snapshot is not None:
         solver.restore(snapshot)
     return solver
@@ -188,6 +193,11 @@ _effect = click.Choice(EFFECTS)
     "--freeze-bn",
     type=click.Choice(["stats", "stats+scale"]),
     help="Keep the statistics of each BatchNorm, or also the Scale behind it, as they are.",
+)
+@click.option(
+    "--recompute",
+    is_flag=True,
+    help="Need less memory and more time: compute what BatchNorm layers have written once more going backward.",
 )
 @click.option("--log", metavar="FILE", help="Log to FILE in Caffe's form, and to FILE.jsonl as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show nothing but warnings and errors.")
@@ -220,6 +230,7 @@ def command(
     snapshot: str | None,
     iterations: int | None,
     freeze_bn: str | None,
+    recompute: bool,
     log: str | None,
     quiet: bool,
     keep: int | None,
@@ -248,7 +259,7 @@ def command(
             handler = logging.StreamHandler(sys.stderr)
             handler.setFormatter(CaffeFormatter())
             stack.enter_context(logging_to(handler))
-        solver = make_solver(solver_file, weights, snapshot, iterations, freeze_bn)
+        solver = make_solver(solver_file, weights, snapshot, iterations, freeze_bn, recompute)
         if freeze_bn is not None and not quiet:
             click.echo(describe_trainable(solver))
         _log.info("Solving %s", solver.net.name)

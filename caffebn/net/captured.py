@@ -72,8 +72,8 @@ class Captured:
             step.ran = True
             step.forward()
         if self._backward:
-            for step in reversed(self._steps):
-                if step.needs_backward:
+            for step in self._net.backward_steps:
+                if step.first >= self._first:
                     step.backward()
 
     def _all_shapes(self) -> list[tuple[int, ...]]:

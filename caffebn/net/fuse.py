@@ -1,23 +1,27 @@
 """Which layers of a net run as one, and how.
 
 Layers that follow each other are joined where nobody can see what passes between them: each works in place on the top
-of the one before.  Then the values in between need not be written, and a pass over memory serves all.
+of the one before, or nobody else reads that top and the user does without it (``Net(..., keep=[...])``).  Then the values
+in between need not be written, and a pass over memory serves all.
 
 ======================================  ===========================================================================
 joined                                  runs as
 ======================================  ===========================================================================
-BatchNorm [Scale] [ReLU]                one kernel forward, one backward.  Going backward only the input of BatchNorm
+BatchNorm [Scale] [Eltwise SUM] [ReLU]  one kernel forward, one backward.  Going backward only the input of BatchNorm
                                         is needed: the layer before writes it into memory of its own
-Convolution or InnerProduct             the product, with the affine map and the ReLU while its results are in a
-[BatchNorm] [Scale] [ReLU]              register: stored statistics, and no gradient asked for but through ReLU
+Convolution or InnerProduct             the product, with the affine map, the sum (Convolution) and the ReLU while its
+[BatchNorm] [Scale] [Eltwise SUM]       results are in a register: stored statistics, and no gradient asked for but
+[ReLU]                                  through ReLU
 Eltwise SUM, ReLU                       one kernel forward
 ======================================  ===========================================================================
+
+An Eltwise never works in place, so it joins what comes before it only where the user does without that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -29,7 +33,7 @@ from caffebn.net.steps import LayerStep, Step, stand_in_for
 if TYPE_CHECKING:
     from caffebn.net.net import Net
 
-__all__ = ["NormStep", "ProductStep", "SumStep", "fuse_steps"]
+__all__ = ["Again", "NormStep", "ProductStep", "SumStep", "fuse_steps"]
 
 
 def fuse_steps(net: Net, versions: Versions) -> list[Step]:
@@ -48,6 +52,14 @@ def fuse_steps(net: Net, versions: Versions) -> list[Step]:
     ]
 
 
+class Addend(NamedTuple):
+    """What an Eltwise adds to the values of a chain."""
+
+    blob: Blob
+    wanted: bool
+    """Whether its gradient is."""
+
+
 class Chain:
     """The layers from one on, as far as each works on what the one before it made and nobody else reads."""
 
@@ -55,61 +67,72 @@ class Chain:
         self.net, self.versions = net, versions
         self.first = self.last = first
 
-    def _take(self, type_name: str, fits: Callable[[Layer], bool] = lambda layer: True) -> Layer | None:
-        """Let the chain go on with the next layer, if it is of that type, fits and hides what it reads."""
+    def _take(
+        self, type_name: str, fits: Callable[[Layer], bool] = lambda layer: True, quiet: bool = False
+    ) -> Layer | None:
+        """Let the chain go on with the next layer, if it is of that type, fits and hides what it reads.
+
+        `quiet`: the layers have to run one by one going backward, so what is hidden has to be in place then.
+        """
         i = self.last + 1
         if i == len(self.net.layers) or self.net.layers[i].type != type_name or not fits(self.net.layers[i]):
             return None
-        if not self._hidden(self.last, i):
+        if not self._hidden(self.last, i, quiet):
             return None
         self.last = i
         return self.net.layers[i]
 
-    def _hidden(self, maker: int, reader: int) -> bool:
-        """Whether the only top of `maker` is read and overwritten by `reader` alone."""
+    def _hidden(self, maker: int, reader: int, quiet: bool) -> bool:
+        """Whether the only top of `maker` is read by `reader` alone, which overwrites it, or nobody wants to see it."""
         tops = self.versions.tops[maker]
-        return (
-            len(tops) == 1
-            and self.versions.bottoms[reader][:1] == tops
-            and self.versions.tops[reader] != tops
-            and len(self.versions.tops[reader]) == 1
-            and self.versions.read_by.get(tops[0]) == [(reader, 0)]
-            and self.versions.made_by[tops[0]] == [(maker, 0)]
-            and self.versions.overwritten.get(tops[0], (-1,))[0] == reader
-            and not self.net.has_loss_weight(maker)
-            and not self.net.has_loss_weight(reader)
-        )
+        if len(tops) != 1 or len(self.versions.tops[reader]) != 1 or self.versions.tops[reader] == tops:
+            return False
+        alone = [i for i, _ in self.versions.read_by.get(tops[0], ())] == [reader]
+        if not alone or self.versions.made_by[tops[0]] != [(maker, 0)]:
+            return False
+        if self.net.has_loss_weight(maker) or self.net.has_loss_weight(reader):
+            return False
+        if self.versions.overwritten.get(tops[0], (-1,))[0] == reader:
+            return True
+        return self.net.hides(maker) and not (quiet and any(self.net.need_backward[self.first : reader + 1]))
 
-    def _epilogue(self) -> tuple[Layer | None, Layer | None]:
-        """Take a Scale and a ReLU."""
-        scale = self._take("Scale", _per_channel)
-        return scale, self._take("ReLU", _keeps_sign)
+    def _epilogue(self, sums: bool, quiet: bool) -> tuple[Layer | None, Addend | None, Layer | None]:
+        """Take a Scale, the sum with another blob (`sums`: if there may be one) and a ReLU."""
+        scale = self._take("Scale", _per_channel, quiet)
+        residual = None
+        if sums and self._take("Eltwise", _adds_two, quiet):
+            ((i, position),) = self.versions.read_by[self.versions.tops[self.last - 1][0]]
+            other = 1 - position
+            residual = Addend(self.net.blobs_of(i)[0][other], self.net.propagates_down(i)[other])
+        return scale, residual, self._take("ReLU", _keeps_sign, quiet)
 
     def product(self) -> Step | None:
         """Join a Convolution or InnerProduct with what follows."""
         layer = self.net.layers[self.first]
         if layer.type not in ("Convolution", "InnerProduct") or len(layer.spec.bottom) != 1:
             return None
-        norm = self._take("BatchNorm", _stored)
-        scale, relu = self._epilogue()
+        norm = self._take("BatchNorm", _stored, quiet=True)
+        scale, residual, relu = self._epilogue(layer.type == "Convolution", quiet=True)
         joined = (norm is not None) + (scale is not None)
         again = any(self.net.need_backward[self.first + 1 : self.first + 1 + joined])
         if again and (
-            self.net.phase == "TRAIN" or self.versions.bottoms[self.first][0] in self.versions.overwritten
+            self.net.phase == "TRAIN"
+            or self.net.keep is not None
+            or self.versions.bottoms[self.first][0] in self.versions.overwritten
         ):
             # their gradients need what this step does not keep
             self.last = self.first
             return None
         if self.last == self.first:
             return None
-        return ProductStep(self.net, self.first, self.last, norm, scale, relu, again)
+        return ProductStep(self.net, self.first, self.last, norm, scale, residual, relu, again)
 
     def norm(self, redirected: dict[int, dict[int, Blob]]) -> Step | None:
         """Join a BatchNorm with what follows; the layer before it is told where else to write its top."""
         layer = self.net.layers[self.first]
         if layer.type != "BatchNorm" or self.net.has_loss_weight(self.first):
             return None
-        scale, relu = self._epilogue()
+        scale, residual, relu = self._epilogue(True, quiet=False)
         in_place = self._works_in_place(self.first)
         backward = any(self.net.need_backward[self.first : self.last + 1])
         kept = self.net.new_blob().on(self.net.device) if in_place and backward else None
@@ -118,7 +141,7 @@ class Chain:
         maker = self._only_maker(self.versions.bottoms[self.first][0]) if kept is not None else None
         if kept is not None and maker is not None:
             redirected.setdefault(maker[0], {})[maker[1]] = kept
-        return NormStep(self.net, self.first, self.last, scale, relu, kept, maker is None)
+        return NormStep(self.net, self.first, self.last, scale, residual, relu, kept, maker is None)
 
     def _works_in_place(self, i: int) -> bool:
         return self.versions.overwritten.get(self.versions.bottoms[i][0], (-1,))[0] == i
@@ -138,7 +161,7 @@ class Chain:
         layer = self.net.layers[self.first]
         if layer.type != "Eltwise" or layer.param.operation != "SUM" or len(layer.spec.bottom) != 2:
             return None
-        relu = self._take("ReLU", _keeps_sign)
+        relu = self._take("ReLU", _keeps_sign, quiet=True)
         return SumStep(self.net, self.first, self.last, relu) if relu else None
 
 
@@ -152,6 +175,11 @@ def _per_channel(layer: Layer) -> bool:
     return len(layer.spec.bottom) == 1 and layer.param.axis == 1 and layer.param.num_axes == 1
 
 
+def _adds_two(layer: Any) -> bool:
+    """Whether an Eltwise is the plain sum of two bottoms."""
+    return layer.operation == "SUM" and layer.coeff == [1.0, 1.0]
+
+
 def _keeps_sign(layer: Layer) -> bool:
     """Whether the sign of a ReLU's output is that of its input."""
     return layer.param.negative_slope >= 0
@@ -159,6 +187,10 @@ def _keeps_sign(layer: Layer) -> bool:
 
 def _slope(relu: Layer | None) -> float | None:
     return None if relu is None else relu.param.negative_slope
+
+
+def _addend(residual: Addend | None) -> list[Blob]:
+    return [] if residual is None else [residual.blob]
 
 
 def _learned(scale: Layer | None) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -169,13 +201,15 @@ def _learned(scale: Layer | None) -> tuple[np.ndarray | None, np.ndarray | None]
 
 
 class NormStep(Step):
-    """BatchNorm, perhaps Scale, perhaps ReLU.
+    """BatchNorm, perhaps Scale, perhaps the sum with another blob, perhaps ReLU.
 
     Parameters
     ----------
     net, first, last
         As for `Step`.
     scale, relu : Layer or None
+    residual : Addend or None
+        What an Eltwise adds.
     kept : Blob or None
         Memory for the input, where the layers work in place and their backward pass needs it.
     copies : bool
@@ -188,13 +222,14 @@ class NormStep(Step):
         first: int,
         last: int,
         scale: Layer | None,
+        residual: Addend | None,
         relu: Layer | None,
         kept: Blob | None,
         copies: bool,
     ):
         super().__init__(net, first, last)
         self.norm = cast(Any, net.layers[first])
-        self.scale, self.relu, self.kept, self.copies = scale, relu, kept, copies
+        self.scale, self.residual, self.relu, self.kept, self.copies = scale, residual, relu, kept, copies
         self.seen = net.blobs_of(first)[0][0]
         _, (self.top,), (self.output,) = net.blobs_of(last)
         self.input = self.seen if kept is None else kept
@@ -214,6 +249,7 @@ class NormStep(Step):
             ops.scale_copy(self.seen.data, 1.0, self.kept.data)
         shape = norm.ncs
         x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)
+        residual = None if self.residual is None else self.residual.blob.data.reshape(shape)
         mean, var, inv_std = norm.mean, norm.var, norm.inv_std
         factor, bias = _learned(self.scale)
         sums = [blob.data for blob in norm.parameters]
@@ -221,9 +257,11 @@ class NormStep(Step):
             ops.stored_statistics(*sums, mean, var)
             ops.inv_std(var, norm.param.eps, inv_std)
             ops.fold_statistics(mean, var, norm.param.eps, factor, bias, None, self.a, self.b)
-            ops.affine_act(x, self.a, self.b, None, _slope(self.relu), y)
+            ops.affine_act(x, self.a, self.b, residual, _slope(self.relu), y)
         else:
-            ops.batch_norm(x, norm.param.eps, factor, bias, None, _slope(self.relu), y, mean, var, inv_std)
+            ops.batch_norm(
+                x, norm.param.eps, factor, bias, residual, _slope(self.relu), y, mean, var, inv_std
+            )
             fraction = norm.param.moving_average_fraction
             ops.update_statistics(mean, var, norm.values_per_channel, fraction, *sums)
 
@@ -233,9 +271,11 @@ class NormStep(Step):
             return
         shape, stored = norm.ncs, norm.use_global_stats
         x, dy = self.input.data.reshape(shape), self.top.diff.reshape(shape)
-        # with batch statistics the sign of the output is found again from x, which is read anyway
-        y = self.output.data.reshape(shape) if stored and self.relu else None
+        y = self.output.data.reshape(shape) if self.reads_output else None
         dx = self.seen.diff.reshape(shape) if self.net.propagates_down(self.first)[0] else None
+        dresidual = None
+        if self.residual is not None and self.residual.wanted:
+            dresidual = self.residual.blob.diff.reshape(shape)
         factor, bias = _learned(scale)
         gradients: list[np.ndarray | None] = [None, None]
         if scale is not None:
@@ -244,8 +284,30 @@ class NormStep(Step):
             ):
                 gradients[k] = blob.diff if wanted else None
         norm.ops.batch_norm_backward(
-            x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, None
+            x, norm.mean, norm.inv_std, factor, bias, y, _slope(self.relu), stored, dy, dx, *gradients, dresidual
         )  # fmt: skip
+
+    @property
+    def reads_output(self) -> bool:
+        """Whether the gradient of ReLU reads its output; else the sign is found again from x, which is read anyway."""
+        return self.relu is not None and (self.norm.use_global_stats or self.residual is not None)
+
+    def values(self) -> list[Blob]:
+        copied = self.net.copies_before(self.first) + [self.seen] if self.copies and self.kept is not None else []
+        return [*copied, self.input, *_addend(self.residual), self.top]
+
+    def written(self) -> list[Blob]:
+        return [self.top]
+
+    def values_going_backward(self) -> list[Blob]:
+        if not self.needs_backward:
+            return []
+        return [self.input, self.output] if self.reads_output else [self.input]
+
+    def gradients(self) -> list[Blob]:
+        down = [self.seen] if self.net.propagates_down(self.first)[0] else []
+        added = _addend(self.residual) if self.residual is not None and self.residual.wanted else []
+        return [self.top, *down, *added] if self.needs_backward else []
 
     def expose(self) -> None:
         if self.kept is not None:
@@ -259,8 +321,34 @@ class NormStep(Step):
             blob.data[...] = values
 
 
+class Again(Step):
+    """A part of the backward pass: what a NormStep had written is computed from its input once more."""
+
+    def __init__(self, step: NormStep):
+        super().__init__(step.net, step.first, step.last)
+        self.step = step
+        self.top = step.top
+
+    def values_going_backward(self) -> list[Blob]:
+        return [self.step.input, self.top]
+
+    def gradients(self) -> list[Blob]:
+        return []
+
+    def backward(self) -> None:
+        norm, step = self.step.norm, self.step
+        if norm.values_per_channel == 0:
+            return
+        shape = norm.ncs
+        norm.ops.fold_statistics(
+            norm.mean, norm.var, norm.param.eps, *_learned(step.scale), None, step.a, step.b
+        )
+        x, y = step.input.data.reshape(shape), self.top.data.reshape(shape)
+        norm.ops.affine_act(x, step.a, step.b, None, _slope(step.relu), y)
+
+
 class ProductStep(Step):
-    """Convolution or InnerProduct, and the affine map and ReLU that follow it in place.
+    """Convolution or InnerProduct, and the affine map, the sum and the ReLU that follow it.
 
     Parameters
     ----------
@@ -268,6 +356,8 @@ class ProductStep(Step):
         As for `Step`.
     norm, scale, relu : Layer or None
         A BatchNorm with stored statistics, and what follows it.
+    residual : Addend or None
+        What an Eltwise adds before the ReLU.
     again : bool
         Gradients need what this step does not keep: a net in the test phase has a loss, and hardly ever goes backward.
         Then the layers run once more, one by one.
@@ -280,14 +370,15 @@ class ProductStep(Step):
         last: int,
         norm: Layer | None,
         scale: Layer | None,
+        residual: Addend | None,
         relu: Layer | None,
         again: bool,
     ):
         super().__init__(net, first, last)
         self.again = again
         self.product = cast(Any, net.layers[first])
-        self.norm, self.scale, self.relu = norm, scale, relu
-        (self.bottom,), (self.top,), _ = net.blobs_of(first)
+        self.norm, self.scale, self.residual, self.relu = norm, scale, residual, relu
+        (self.bottom,), (self.top,) = net.blobs_of(first)[0], net.blobs_of(last)[1]
         outputs = self.product.param.num_output
         self.mean, self.var = (self.product.scratch((outputs,), np.float64) for _ in range(2))
         self.var.fill(1)
@@ -304,8 +395,15 @@ class ProductStep(Step):
             factor, bias = _learned(self.scale)
             ops.fold_statistics(self.mean, self.var, eps, factor, bias, b, self.a, self.b)
             a, b = self.a, self.b
-        residual = (None,) if product.type == "Convolution" else ()
+        added = self.residual.blob.data if self.residual is not None else None
+        residual = (added,) if product.type == "Convolution" else ()
         product.forward_joined(self.bottom, self.top, a, b, *residual, _slope(self.relu))
+
+    def values(self) -> list[Blob]:
+        return [self.bottom, *_addend(self.residual), self.top]
+
+    def written(self) -> list[Blob]:
+        return [self.top]
 
     def expose(self) -> None:
         if self.again:
@@ -318,13 +416,19 @@ class ProductStep(Step):
 
 
 class SumStep(Step):
-    """Eltwise SUM of two bottoms, and the ReLU that follows it in place."""
+    """Eltwise SUM of two bottoms, and the ReLU that follows it."""
 
     def __init__(self, net: Net, first: int, last: int, relu: Layer):
         super().__init__(net, first, last)
         self.sum = cast(Any, net.layers[first])
         self.relu = relu
-        (self.a, self.b), (self.top,), _ = net.blobs_of(first)
+        (self.a, self.b), (self.top,) = net.blobs_of(first)[0], net.blobs_of(last)[1]
+
+    def values(self) -> list[Blob]:
+        return [self.a, self.b, self.top]
+
+    def written(self) -> list[Blob]:
+        return [self.top]
 
     def forward(self) -> None:
         c = self.sum.coeff

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffebn import blocks, ops, seeding
-from caffebn.blob import Blob, Changes
+from caffebn.blob import Blob, Changes, HiddenBlob, Memory
 from caffebn.dialects.signs import PLAIN, speaks_dialect
 from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
@@ -22,6 +22,7 @@ from caffebn.net.captured import Captured
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.fuse import fuse_steps
+from caffebn.net.memory import MemoryPlan, again_before
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
@@ -123,6 +124,16 @@ class Net:
         Run several layers as one where nobody can see a difference but by rounding: BatchNorm, Scale and ReLU in
         place on one blob, and what follows a convolution in place.  A pass of which someone sees the inside
         (callbacks, `start` and `end`, `debug_info`) runs layer by layer all the same.
+    keep : sequence of str, optional
+        Promise that of the values and gradients only those of the inputs, the outputs and the blobs of these names will be
+        looked at; the others are hidden.  Then more layers run as one (the sum of a residual unit with the
+        convolution before it), and blobs that are not needed at the same time share memory.  In the TEST phase it promises
+        as well that nothing goes backward, unless the text says ``force_backward: true``.  By default every blob can be
+        read after a pass, as in pycaffe.  A net that is looked into while it runs (callbacks, `debug_info`, a forward
+        pass with `end`) keeps everything from then on.
+    recompute : bool
+        With `keep`: do not keep the outputs of BatchNorm (with Scale and ReLU) for the backward pass, but compute
+        them once more from what BatchNorm has read.  Training needs less memory and more time.
     dialect : str, optional
         In which dialect of batch normalisation text and weights are (docs/dialects.md).  By default that is found out;
         layers of a fork are rewritten as BatchNorm and Scale, with a warning that says so, and refused where it is not
@@ -148,8 +159,10 @@ class Net:
         Every parameter blob, in net order, and the two flat buffers in which they lie.
     need_backward : list of bool
         Whether each layer takes part in the backward pass.
-    steps : list of Step
-        What a pass over the whole net runs: single layers, and those that run as one.
+    steps, backward_steps : list of Step
+        What a pass over the whole net runs, forward and backward: single layers, and those that run as one.
+    keep : list of str or None
+        As given.
     weights_report : Report or None
         What the last `copy_from` did.
 
@@ -173,6 +186,8 @@ class Net:
         dtype: str | type | np.dtype = np.float32,
         strict: bool = False,
         fuse: bool = True,
+        keep: Sequence[str] | None = None,
+        recompute: bool = False,
         dialect: str | None = None,
     ):
         weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
@@ -198,6 +213,7 @@ class Net:
         if converted is not None and converted.net is not None:
             definition = converted.net
             _tell(source, converted)
+        self.keep = _checked_keep(keep, recompute)
         state = definition.mutable("state")
         state.phase = _PHASES[phase]
         state.level = level
@@ -214,8 +230,12 @@ class Net:
         self.need_backward, self._propagate_down = plan_backward(
             self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
         )
+        self._forward_only = self.keep is not None and self.phase == "TEST" and not definition.force_backward
+        if self._forward_only:
+            self.need_backward = [False] * len(self.layers)
         self._name_things()
-        self._plan_memory(fuse)
+        self._fuse = fuse
+        self._plan_passes(recompute)
         self._watched = False
         self.debug_info = definition.debug_info
         self.weights_report: Report | None = None
@@ -335,6 +355,10 @@ class Net:
     def _name_things(self) -> None:
         names, blobs = self._blob_names, self._blob_list
         self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(names, blobs, strict=True))
+        self._shown = self._which_last()
+        for name, shown in zip(names, self._shown, strict=True):
+            if not shown:
+                self.blobs[name] = HiddenBlob(self.blobs[name], name)
         self.layer_dict: OrderedDict[str, Layer] = OrderedDict((layer.name, layer) for layer in self.layers)
         self.params: OrderedDict[str, list[Blob]] = OrderedDict(
             (layer.name, layer.blobs) for layer in self.layers if layer.blobs
@@ -362,7 +386,18 @@ class Net:
         self._layer_names = [layer.name for layer in self.layers]
         self._index = {layer.name: i for i, layer in enumerate(self.layers)}
 
-    def _plan_memory(self, fuse: bool) -> None:
+    def _which_last(self) -> list[bool]:
+        """Say for each blob whether its values outlast a pass: what users may look at, and what others have filled."""
+        if self.keep is None:
+            return [True] * len(self._blob_list)
+        self._known_blobs(self.keep, "keep: ")
+        shown = {*self._output_ids, *(b for b, name in enumerate(self._blob_names) if name in self.keep)}
+        for layer, tops, weights in zip(self.layers, self._top_ids, self._loss_weights, strict=True):
+            if not layer.spec.bottom or layer.type == "Python" or any(weights):
+                shown.update(tops)
+        return [b in shown for b in range(len(self._blob_list))]
+
+    def _plan_passes(self, recompute: bool = False) -> None:
         """Prepare the copies of values that layers in place overwrite, who reads them going backward, and the steps.
 
         A layer in place also overwrites its top's gradient; where that is its weight in the loss, it has to be
@@ -399,17 +434,84 @@ class Net:
                 (blob.on(self.device), self.new_blob().on(self.device), stand_ins)
             )
         self.steps: list[Step] = (
-            fuse_steps(self, versions) if fuse else [LayerStep(self, i) for i in range(len(self.layers))]
+            fuse_steps(self, versions) if self._fuse else [LayerStep(self, i) for i in range(len(self.layers))]
         )
+        again = again_before(self.steps, self._blobs_that_last()) if recompute else {}
+        self.backward_steps: list[Step] = []
+        for k in reversed(range(len(self.steps))):
+            if self.steps[k].needs_backward:
+                self.backward_steps += [*again.get(k, ()), self.steps[k]]
         self._forward_pass = Pass(self, self.steps, backward=False)
-        down = [step for step in reversed(self.steps) if step.needs_backward]
-        self._backward_pass = Pass(self, down, backward=True)
+        self._backward_pass = Pass(self, self.backward_steps, backward=True)
+        self._shared: MemoryPlan | None = None
+        if not all(self._shown):
+            self._shared = self.plan_memory()
+            self._shared.apply()
+
+    def plan_memory(self, backward: bool = True) -> MemoryPlan:
+        """Find out how much memory values and gradients take (``.bytes``); nothing is allocated.
+
+        Parameters
+        ----------
+        backward : bool
+            Whether passes backward are run, too, for which the net may hold values and has gradients.
+        """
+        for step in self.steps:
+            step.prepare()
+        return MemoryPlan(self, self._blobs_that_last(), self._blobs_with_own_diff(), backward)
+
+    def _blobs_that_last(self) -> list[Blob]:
+        return [blob for blob, shown in zip(self._blob_list, self._shown, strict=True) if shown]
+
+    def _blobs_with_own_diff(self) -> list[Blob]:
+        """Blobs whose diff means something before anybody going backward writes it: a weight in the loss, or 0."""
+        blobs = [top for top, weight in self._losses if weight]
+        for bottoms, downs, needed in zip(self._bottoms, self._propagate_down, self.need_backward, strict=True):
+            blobs += [b for b, down in zip(bottoms, downs, strict=True) if not (down and needed)]
+        return blobs
+
+    def _open_up(self) -> None:
+        """Keep everything from now on, as somebody looks inside; what earlier passes have left is gone."""
+        if self._shared is not None:
+            self._shared.undo()
+            self._shown = [True] * len(self._blob_list)
+            self.blobs.update(zip(self._blob_names, self._blob_list, strict=True))
+            self._plan_passes()
 
     # -- what steps ask for ------------------------------------------------------------------------
+
+    def new_memory(self) -> Memory:
+        """Make memory for values of blobs, of no size yet."""
+        return Memory(self.dtype, page_locked=self.device == "gpu")
 
     def new_blob(self) -> Blob:
         """Make an empty blob of the net's dtype whose changes the net notices."""
         return Blob((0,), self.dtype, self.changes, page_locked=self.device == "gpu")
+
+    def hides(self, i: int) -> bool:
+        """Whether no user looks at the top of a layer that has one, so that it need not be written."""
+        return not self._shown[self._top_ids[i][0]]
+
+    def copies_before(self, i: int) -> list[Blob]:
+        """Return the copies that `keep_before` makes."""
+        return [copy for _, copy, _ in self._kept_before.get(i, ())]
+
+    def values_going_backward(self, i: int, tops: Sequence[Blob] | None = None) -> list[Blob]:
+        """Return the blobs whose data the backward pass of a layer reads; `tops` as for `backward_layer`."""
+        if not self.need_backward[i]:
+            return []
+        reads = self.layers[i].reads
+        return [
+            *(self._backward_bottoms[i] if "bottom" in reads else ()),
+            *((tops or self._backward_tops[i]) if "top" in reads else ()),
+        ]
+
+    def gradients_of(self, i: int) -> list[Blob]:
+        """Return the blobs whose diff the backward pass of a layer reads or writes."""
+        if not self.need_backward[i]:
+            return []
+        bottoms = zip(self._bottoms[i], self._propagate_down[i], strict=True)
+        return [*self._tops[i], *(bottom for bottom, down in bottoms if down)]
 
     def blobs_of(self, i: int) -> tuple[list[Blob], list[Blob], list[Blob]]:
         """Return bottoms and tops of a layer, and what stands for its tops going backward."""
@@ -438,6 +540,7 @@ class Net:
                 if stand_in.shape != own.shape:
                     stand_in.reshape(*own.shape)
                     stand_in.share_data(copy)
+                if not stand_in.shares_diff_with(own):
                     stand_in.share_diff(own)
 
     def keep_before(self, i: int) -> None:
@@ -538,6 +641,8 @@ class Net:
 
     def _forward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_forward"], self._callbacks["after_forward"]
+        if self._shared is not None and (first > 0 or last < len(self.layers) - 1):
+            self._look_into(first, last)
         if first == 0 and last == len(self.layers) - 1 and not before and not after:
             for step in self.steps:
                 step.ran = True
@@ -552,6 +657,20 @@ class Net:
             self.forward_layer(i)
             for call in after:
                 call(i)
+
+    def _look_into(self, first: int, last: int) -> None:
+        """Prepare a net whose memory is shared for a pass over some of its layers."""
+        made: set[int] = set()
+        for i in range(first, last + 1):
+            for b in self._bottom_ids[i]:
+                if b not in made and not self._shown[b]:
+                    raise ArgumentError(
+                        f'forward: start: layer "{self.layers[i].name}" reads blob "{self._blob_names[b]}", whose values are '
+                        f'not kept, as the net was made with keep=[...]: make it with "{self._blob_names[b]}" among the '
+                        "names in keep, or without keep"
+                    )
+            made.update(self._top_ids[i])
+        self._open_up()
 
     def backward(
         self,
@@ -600,11 +719,21 @@ class Net:
             raise self._advised(e) from None
 
     def _backward(self, first: int, last: int) -> None:
+        if self._forward_only:
+            raise ArgumentError(
+                "backward: the net was made with keep=[...] in the TEST phase, which promises that nothing goes backward: "
+                'make it without keep, or with "force_backward: true" in its text'
+            )
         before, after = self._callbacks["before_backward"], self._callbacks["after_backward"]
         whole = last == 0 and first == len(self.layers) - 1 and not before and not after
         if whole and all(step.ran for step in self.steps):
             self._backward_pass.run()
             return
+        if self._shared is not None:
+            raise ArgumentError(
+                "backward: with start or end it needs values that the forward pass has not kept, as the net was made "
+                "with keep=[...]: make it without keep"
+            )
         for step in self.steps:
             if step.ran:
                 step.expose()
@@ -748,18 +877,22 @@ class Net:
 
     def before_forward(self, call: Callback) -> None:
         """Call `call(layer index)` before each layer's forward pass."""
+        self._open_up()
         self._callbacks["before_forward"].append(call)
 
     def after_forward(self, call: Callback) -> None:
         """Call `call(layer index)` after each layer's forward pass."""
+        self._open_up()
         self._callbacks["after_forward"].append(call)
 
     def before_backward(self, call: Callback) -> None:
         """Call `call(layer index)` before each layer's backward pass."""
+        self._open_up()
         self._callbacks["before_backward"].append(call)
 
     def after_backward(self, call: Callback) -> None:
         """Call `call(layer index)` after each layer's backward pass."""
+        self._open_up()
         self._callbacks["after_backward"].append(call)
 
     # -- weights -----------------------------------------------------------------------------------
@@ -833,7 +966,8 @@ class Net:
             own = self.layer_dict.get(layer.name)
             if own is not None:
                 for blob, shared in zip(own.blobs, layer.blobs, strict=True):
-                    blob.share_data(shared)
+                    if not blob.shares_data_with(shared):
+                        blob.share_data(shared)
         self.parameters.release_unused()
 
     def to_proto(self, diff: bool = False) -> Message:
@@ -876,10 +1010,13 @@ class Net:
         except KeyError:
             raise ArgumentError(f'there is no layer "{name}"{did_you_mean(name, self._index)}') from None
 
-    def _known_blobs(self, names: Sequence[str] | None) -> list[str]:
+    def _known_blobs(self, names: Sequence[str] | None, what: str = "") -> list[str]:
         for name in names or ():
             if name not in self.blobs:
-                raise ArgumentError(f'there is no blob "{name}"{did_you_mean(name, self.blobs)}')
+                raise ArgumentError(f'{what}there is no blob "{name}"{did_you_mean(name, self.blobs)}')
+            blob = self.blobs[name]
+            if isinstance(blob, HiddenBlob):
+                blob.refuse()
         return list(names or ())
 
     def _check_names(self, given: dict[str, Any], expected: Sequence[str], what: str) -> None:
@@ -919,6 +1056,17 @@ def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages
     if phase not in _PHASES:
         raise ArgumentError(f"phase: expected caffebn.TRAIN or caffebn.TEST, found {phase!r}")
     return weights, phase, int(level), list(stages or ())
+
+
+def _checked_keep(keep: Sequence[str] | None, recompute: bool) -> list[str] | None:
+    if isinstance(keep, str):
+        raise ArgumentError(f'keep: expected a sequence of names of blobs, found the text "{keep}": write ["{keep}"]')
+    if keep is None and recompute:
+        raise ArgumentError(
+            "recompute needs keep=[...], the names of the blobs that you want to read after a pass: the others are "
+            "not kept"
+        )
+    return None if keep is None else list(keep)
 
 
 def _tell(source: str, converted: Conversion) -> None:

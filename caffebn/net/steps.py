@@ -24,6 +24,7 @@ def stand_in_for(seen: Blob, own: Blob) -> None:
     """Give `own` the shape of the blob that users see, and its gradient; the data are its own."""
     if own.shape != seen.shape:
         own.reshape(*seen.shape)
+    if not own.shares_diff_with(seen):
         own.share_diff(seen)
 
 
@@ -80,6 +81,22 @@ class Step:
         for i in range(self.last, self.first - 1, -1):
             self.net.backward_layer(i)
 
+    def values(self) -> list[Blob]:
+        """Blobs whose data `forward` reads or writes."""
+        raise NotImplementedError
+
+    def written(self) -> list[Blob]:
+        """Blobs whose data `forward` writes, other than by showing a bottom."""
+        raise NotImplementedError
+
+    def values_going_backward(self) -> list[Blob]:
+        """Blobs whose data `backward` reads."""
+        return [b for i in range(self.first, self.last + 1) for b in self.net.values_going_backward(i)]
+
+    def gradients(self) -> list[Blob]:
+        """Blobs whose diff `backward` reads or writes."""
+        return [b for i in range(self.first, self.last + 1) for b in self.net.gradients_of(i)]
+
     def expose(self) -> None:
         """After `forward`: bring memory into the state in which its layers, one by one, would have left it."""
 
@@ -104,6 +121,15 @@ class LayerStep(Step):
     def forward(self) -> None:
         self.net.keep_before(self.first)
         self.layer.forward(self.bottoms, self.tops)
+
+    def values(self) -> list[Blob]:
+        return [*self.net.copies_before(self.first), *self.bottoms, *self.tops]
+
+    def written(self) -> list[Blob]:
+        return [] if self.layer.shares_memory else self.tops
+
+    def values_going_backward(self) -> list[Blob]:
+        return self.net.values_going_backward(self.first, self.backward_tops)
 
     def backward(self) -> None:
         self.net.backward_layer(self.first, self.backward_tops)

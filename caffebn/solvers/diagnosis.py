@@ -21,6 +21,9 @@ def first_not_finite(net: Net) -> str:
                 f'the parameters of layer "{p.layer.name}" ({p.layer.type}), blob {p.index}, are no longer finite: '
                 "the update before was too large"
             )
+    if net.keep is not None:  # run again, with all values kept, on what the data layers have left
+        made = [layer.name for layer in net.layers if layer.spec.bottom]
+        net.run_forward(start=made[0], end=made[-1])
     for i, layer in enumerate(net.layers):
         for name in net.top_names[layer.name]:
             if not np.isfinite(net.blobs[name].data).all():

@@ -14,13 +14,16 @@ __all__ = ["Display", "Hook", "Snapshots", "Tests"]
 
 
 class Hook:
-    """Base of what is called around each iteration; a subclass overrides one method or both."""
+    """Base of what is called around each iteration; a subclass overrides what it needs."""
 
     def before(self, solver: Solver) -> None:
         """Do something before iteration `solver.iter`, when all gradients are 0."""
 
     def after(self, solver: Solver) -> None:
         """Do something after an iteration, which `solver.iter` counts already."""
+
+    def before_test_pass(self, solver: Solver) -> None:
+        """Do something before each forward pass of a test."""
 
 
 class Tests(Hook):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,30 @@ class NetMaker:
         The SolverParameter.
     folder : Path or None
         Where the solver's text lies: files that are not found from the current directory are looked for there.
+    keep, recompute
+        Of the train net; where `keep` is given, test nets keep their outputs alone.
     options
         Keyword arguments of each Net: device, dtype.
     """
 
-    def __init__(self, p: Message, folder: Path | None, **options: Any):
+    def __init__(
+        self,
+        p: Message,
+        folder: Path | None,
+        keep: Sequence[str] | None = None,
+        recompute: bool = False,
+        **options: Any,
+    ):
         self._p = p
         self._folder = folder
         self._options = options
+        self._train_options = {"keep": keep, "recompute": recompute}
+        self._test_options = {"keep": None if keep is None else []}
         self._read: dict[str, Message] = {}
 
     def train_net(self) -> Net:
         """Make the net that is trained, see `train_definition`."""
-        return self._make(self.train_definition(), "TRAIN", self._p.train_state)
+        return self._make(self.train_definition(), "TRAIN", self._p.train_state, **self._train_options)
 
     def train_definition(self) -> Message:
         """Return the text of the net that is trained.
@@ -103,7 +115,7 @@ class NetMaker:
             )
         states = [*p.test_state] or [Message("NetState")] * count
         return [
-            self._make(definition, "TEST", state)
+            self._make(definition, "TEST", state, **self._test_options)
             for definition, state in zip(definitions, states, strict=True)
         ]
 
@@ -112,7 +124,7 @@ class NetMaker:
         names = [name.strip() for names in self._p.weights for name in names.split(",")]
         return [self._find(name, "weights") for name in names if name]
 
-    def _make(self, definition: Message, phase: str, last: Message) -> Net:
+    def _make(self, definition: Message, phase: str, last: Message, **options: Any) -> Net:
         """Make a net in the state of its phase, overridden by its own text, overridden by the solver's."""
         state = Message("NetState", phase=phase)
         for more in (definition.state, last):
@@ -123,7 +135,12 @@ class NetMaker:
         definition = definition.copy()
         definition.clear("state")
         return Net(
-            definition, phase=state.phase, level=state.level, stages=list(state.stage), **self._options
+            definition,
+            phase=state.phase,
+            level=state.level,
+            stages=list(state.stage),
+            **self._options,
+            **options,
         )
 
     def _net_file(self, path: str, field: str, index: int | None = None) -> Message:

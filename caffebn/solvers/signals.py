@@ -18,7 +18,7 @@ EFFECTS = ("snapshot", "stop", "none")
 
 
 class _TestCutShortError(Exception):
-    """A stop that comes in the middle of a test."""
+    """A stop that comes between the passes of a test."""
 
 
 class Signals(Hook):
@@ -72,8 +72,6 @@ class Signals(Hook):
     def __enter__(self) -> Signals:
         self._solver.hooks.append(self)
         self._solver.listeners.append(self._heed)
-        for net in self._solver.test_nets:
-            net.before_forward(self._cut_test)
         self._before = {number: signal.signal(number, self._handle) for number in self._effects}
         return self
 
@@ -101,6 +99,11 @@ class Signals(Hook):
         if self.stopped:
             solver.stop()
 
+    def before_test_pass(self, solver: Solver) -> None:
+        """Cut a test short when a stop has been asked for."""
+        if self.stopped:
+            raise _TestCutShortError
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         effect = self._effects[signal.Signals(number)]
         if effect == "snapshot":
@@ -117,6 +120,3 @@ class Signals(Hook):
         if isinstance(event, SnapshotWritten):
             self._saved = event.iteration
 
-    def _cut_test(self, layer: int) -> None:
-        if self.stopped and self._before:
-            raise _TestCutShortError

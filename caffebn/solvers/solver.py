@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,6 +66,11 @@ class Solver:
         Where to compute; by default as nets do.  Given, it overrides `solver_mode`.
     dtype : {"float32", "float64"}
         Type of all blobs.
+    keep : sequence of str, optional
+        Names of the blobs of the train net that will be looked at, beside inputs and outputs; the others then share
+        memory, see `Net`.  The test nets keep their outputs alone.  By default every blob can be read.
+    recompute : bool
+        With `keep`: train in less memory and more time, see `Net`.
 
     Attributes
     ----------
@@ -104,7 +109,13 @@ class Solver:
     """Caffe's name of the rule."""
 
     def __init__(
-        self, solver: PathLike | Message, *, device: str | None = None, dtype: DTypeLike = np.float32
+        self,
+        solver: PathLike | Message,
+        *,
+        device: str | None = None,
+        dtype: DTypeLike = np.float32,
+        keep: Sequence[str] | None = None,
+        recompute: bool = False,
     ):
         self.param: Message = _read(solver)
         p = self.param
@@ -129,7 +140,7 @@ class Solver:
             seeding.set_random_seed(p.random_seed)
         if device is None:
             device = self._stated_device()
-        maker = NetMaker(p, self._file.parent if self._file else None, device=device, dtype=dtype)
+        maker = NetMaker(p, self._file.parent if self._file else None, device=device, dtype=dtype, keep=keep, recompute=recompute)
         self.net: Net = maker.train_net()
         weights = maker.weights()
         for path in weights:
@@ -355,6 +366,8 @@ class Solver:
         sums: dict[str, np.ndarray] = {}
         loss = 0.0
         for _ in range(n):
+            for hook in self.hooks:
+                hook.before_test_pass(self)
             for name, value in net.forward().items():
                 sums[name] = sums.get(name, 0.0) + value.astype(np.float64)
             loss += net.loss

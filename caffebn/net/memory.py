@@ -1,0 +1,169 @@
+"""Where the values and gradients of a net live: each in memory of its own, or several in one, in turn.
+
+A net that promises only some blobs (``Net(..., keep=[names])``) needs the memory of the others only while somebody will
+still read them.  Time is counted in steps: a pass forward, then a pass backward.  Two blobs whose times do not overlap
+may share memory.  Sizes decide only which blobs share, so a plan stays right when shapes change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from caffebn.blob import Blob, Memory
+from caffebn.net.fuse import Again, NormStep
+from caffebn.net.steps import Step
+
+if TYPE_CHECKING:
+    from caffebn.net.net import Net
+
+__all__ = ["MemoryPlan", "again_before"]
+
+
+@dataclass
+class Use:
+    """A piece of memory, which blobs have their data or diff there, and when.
+
+    Attributes
+    ----------
+    memory : Memory
+    size : int
+        Values of the largest of its blobs.
+    data, diff : list of Blob
+    busy : int
+        A number whose bit t is set when the memory is in use at step t.
+    """
+
+    memory: Memory
+    size: int = 0
+    data: list[Blob] = field(default_factory=list)
+    diff: list[Blob] = field(default_factory=list)
+    busy: int = 0
+
+    def move(self, memory: Memory) -> None:
+        """Let its blobs look at other memory."""
+        for blob in self.data:
+            blob.look_at(data=memory)
+        for blob in self.diff:
+            blob.look_at(diff=memory)
+
+
+class MemoryPlan:
+    """Which memory the passes of a net use, and which of it serves several blobs.
+
+    Parameters
+    ----------
+    net : Net
+        With its steps prepared.
+    kept : collection of Blob
+        Blobs that have memory of their own for data and diff.
+    kept_diffs : collection of Blob
+        Blobs that have memory of their own for the diff.
+    backward : bool
+        Whether passes backward are run, too.
+
+    Attributes
+    ----------
+    bytes : int
+        What values and gradients take, without parameters and the scratch memory of layers.
+    """
+
+    def __init__(self, net: Net, kept: Iterable[Blob], kept_diffs: Iterable[Blob], backward: bool = True):
+        self._net = net
+        uses: dict[int, Use] = {}
+        times: dict[int, list[int]] = {}
+
+        def touch(blobs: Iterable[Blob], diff: bool, time: int) -> None:
+            for blob in blobs:
+                memory = blob.memories[diff]
+                use = uses.setdefault(id(memory), Use(memory))
+                members = use.diff if diff else use.data
+                if not any(blob is member for member in members):
+                    members.append(blob)
+                use.size = max(use.size, blob.count)
+                times.setdefault(id(memory), []).append(time)
+
+        forward = len(net.steps)
+        again: set[int] = set()
+        for time, step in enumerate(net.steps):
+            touch(step.values(), False, time)
+        for time, step in enumerate(net.backward_steps if backward else (), start=forward):
+            touch(step.values_going_backward(), False, time)
+            touch(step.gradients(), True, time)
+            if isinstance(step, Again):
+                again.add(id(step.top.memories[0]))
+        for key, found in times.items():
+            spans = [found]
+            if key in again:  # not needed in between
+                spans = [[t for t in found if t < forward], [t for t in found if t >= forward]]
+            for span in spans:
+                uses[key].busy |= (2 << max(span)) - (1 << min(span))
+        own = {id(memory) for blob in kept for memory in blob.memories}
+        own |= {id(blob.memories[1]) for blob in kept_diffs}
+        self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
+        self._places = _share(self._shared)
+        alone = [use.size for key, use in uses.items() if key in own or use.memory.parent is not None]
+        places = [max(use.size for use in place) for place in self._places]
+        self.bytes = net.dtype.itemsize * (sum(alone) + sum(places))
+
+    def apply(self) -> None:
+        """Let the blobs look at the memory planned for them."""
+        for place in self._places:
+            memory = self._net.new_memory()
+            for use in place:
+                use.move(memory)
+
+    def undo(self) -> None:
+        """Give each its own memory again; all values are 0."""
+        for use in self._shared:
+            use.move(self._net.new_memory())
+
+
+def _share(uses: Sequence[Use]) -> list[list[Use]]:
+    """Put uses into as few and small places as one finds going from the largest to the smallest."""
+    places: list[list[Use]] = []
+    busy: list[int] = []
+    for use in sorted(uses, key=lambda use: -use.size):
+        k = next((k for k, times in enumerate(busy) if not times & use.busy), len(places))
+        if k == len(places):
+            places.append([])
+            busy.append(0)
+        places[k].append(use)
+        busy[k] |= use.busy
+    return places
+
+
+def again_before(steps: Sequence[Step], kept: Iterable[Blob]) -> dict[int, list[Again]]:
+    """Find the outputs of normalisations that can be computed once more going backward, instead of being kept.
+
+    These are the tops of a BatchNorm (with Scale and ReLU) that nobody else writes: their input is kept anyway.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        Of the forward pass.
+    kept : collection of Blob
+        Blobs that have memory of their own.
+
+    Returns
+    -------
+    dict of list of Again
+        What to do before the backward pass of the step with that index.
+    """
+    own = {id(blob.memories[0]) for blob in kept}
+    writers: dict[int, list[int]] = {}
+    readers: dict[int, list[int]] = {}
+    for k, step in enumerate(steps):
+        for blob in step.written():
+            writers.setdefault(id(blob.memories[0]), []).append(k)
+        for blob in step.values_going_backward():
+            readers.setdefault(id(blob.memories[0]), []).append(k)
+    found: dict[int, list[Again]] = {}
+    for k, step in enumerate(steps):
+        if not isinstance(step, NormStep) or step.residual is not None or step.norm.use_global_stats:
+            continue
+        key = id(step.top.memories[0])
+        if key not in own and writers[key] == [k] and max(readers.get(key, [k])) > k:
+            found.setdefault(max(readers[key]), []).append(Again(step))
+    return found
