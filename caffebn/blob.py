@@ -349,7 +349,7 @@ class Blob:
         return self._diff is other._diff
 
     def look_at(self, data: Memory | None = None, diff: Memory | None = None) -> None:
-        """Have the data, or the diff, in that memory from now on; it grows when it is too small.  Values do not move."""
+        """Have the data, or the diff, in that memory from now on, which grows as needed; values do not move."""
         self._changes.count += 1
         if data is not None:
             data.reserve(self.count)

@@ -1,8 +1,8 @@
 """Which layers of a net run as one, and how.
 
 Layers that follow each other are joined where nobody can see what passes between them: each works in place on the top
-of the one before, or nobody else reads that top and the user does without it (``Net(..., keep=[...])``).  Then the values
-in between need not be written, and a pass over memory serves all.
+of the one before, or nobody else reads that top and the user does without it (``Net(..., keep=[...])``).  Then the
+values in between need not be written, and a pass over memory serves all.
 
 ======================================  ===========================================================================
 joined                                  runs as
@@ -293,7 +293,9 @@ class NormStep(Step):
         return self.relu is not None and (self.norm.use_global_stats or self.residual is not None)
 
     def values(self) -> list[Blob]:
-        copied = self.net.copies_before(self.first) + [self.seen] if self.copies and self.kept is not None else []
+        copied = (
+            self.net.copies_before(self.first) + [self.seen] if self.copies and self.kept is not None else []
+        )
         return [*copied, self.input, *_addend(self.residual), self.top]
 
     def written(self) -> list[Blob]:

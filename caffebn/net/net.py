@@ -125,12 +125,12 @@ class Net:
         place on one blob, and what follows a convolution in place.  A pass of which someone sees the inside
         (callbacks, `start` and `end`, `debug_info`) runs layer by layer all the same.
     keep : sequence of str, optional
-        Promise that of the values and gradients only those of the inputs, the outputs and the blobs of these names will be
-        looked at; the others are hidden.  Then more layers run as one (the sum of a residual unit with the
-        convolution before it), and blobs that are not needed at the same time share memory.  In the TEST phase it promises
-        as well that nothing goes backward, unless the text says ``force_backward: true``.  By default every blob can be
-        read after a pass, as in pycaffe.  A net that is looked into while it runs (callbacks, `debug_info`, a forward
-        pass with `end`) keeps everything from then on.
+        Promise that of the values and gradients only those of the inputs, the outputs and the blobs of these names
+        will be looked at; the others are hidden.  Then more layers run as one (the sum of a residual unit with the
+        convolution before it), and blobs that are not needed at the same time share memory.  In the TEST phase it
+        promises as well that nothing goes backward, unless the text says ``force_backward: true``.  By default every
+        blob can be read after a pass, as in pycaffe.  A net that is looked into while it runs (callbacks,
+        `debug_info`, a forward pass with `end`) keeps everything from then on.
     recompute : bool
         With `keep`: do not keep the outputs of BatchNorm (with Scale and ReLU) for the backward pass, but compute
         them once more from what BatchNorm has read.  Training needs less memory and more time.
@@ -434,7 +434,9 @@ class Net:
                 (blob.on(self.device), self.new_blob().on(self.device), stand_ins)
             )
         self.steps: list[Step] = (
-            fuse_steps(self, versions) if self._fuse else [LayerStep(self, i) for i in range(len(self.layers))]
+            fuse_steps(self, versions)
+            if self._fuse
+            else [LayerStep(self, i) for i in range(len(self.layers))]
         )
         again = again_before(self.steps, self._blobs_that_last()) if recompute else {}
         self.backward_steps: list[Step] = []
@@ -466,7 +468,9 @@ class Net:
     def _blobs_with_own_diff(self) -> list[Blob]:
         """Blobs whose diff means something before anybody going backward writes it: a weight in the loss, or 0."""
         blobs = [top for top, weight in self._losses if weight]
-        for bottoms, downs, needed in zip(self._bottoms, self._propagate_down, self.need_backward, strict=True):
+        for bottoms, downs, needed in zip(
+            self._bottoms, self._propagate_down, self.need_backward, strict=True
+        ):
             blobs += [b for b, down in zip(bottoms, downs, strict=True) if not (down and needed)]
         return blobs
 
@@ -660,16 +664,16 @@ class Net:
 
     def _look_into(self, first: int, last: int) -> None:
         """Prepare a net whose memory is shared for a pass over some of its layers."""
-        made: set[int] = set()
+        made = {id(blob.memories[0]) for blob in self._blobs_that_last()}
         for i in range(first, last + 1):
-            for b in self._bottom_ids[i]:
-                if b not in made and not self._shown[b]:
+            layer = self.layers[i]
+            for name, blob in zip(layer.spec.bottom, self._bottoms[i], strict=True):
+                if id(blob.memories[0]) not in made:
                     raise ArgumentError(
-                        f'forward: start: layer "{self.layers[i].name}" reads blob "{self._blob_names[b]}", whose values are '
-                        f'not kept, as the net was made with keep=[...]: make it with "{self._blob_names[b]}" among the '
-                        "names in keep, or without keep"
+                        f'forward: start: layer "{layer.name}" ({layer.type}) reads blob "{name}", whose values '
+                        "are not kept, as the net was made with keep=[...]: make it without keep"
                     )
-            made.update(self._top_ids[i])
+            made.update(id(blob.memories[0]) for blob in self._tops[i])
         self._open_up()
 
     def backward(
@@ -721,8 +725,8 @@ class Net:
     def _backward(self, first: int, last: int) -> None:
         if self._forward_only:
             raise ArgumentError(
-                "backward: the net was made with keep=[...] in the TEST phase, which promises that nothing goes backward: "
-                'make it without keep, or with "force_backward: true" in its text'
+                "backward: the net was made with keep=[...] in the TEST phase, which promises that nothing goes "
+                'backward: make it without keep, or with "force_backward: true" in its text'
             )
         before, after = self._callbacks["before_backward"], self._callbacks["after_backward"]
         whole = last == 0 and first == len(self.layers) - 1 and not before and not after
@@ -1060,7 +1064,9 @@ def _pycaffe_arguments(args: tuple, weights: Any, phase: Any, level: int, stages
 
 def _checked_keep(keep: Sequence[str] | None, recompute: bool) -> list[str] | None:
     if isinstance(keep, str):
-        raise ArgumentError(f'keep: expected a sequence of names of blobs, found the text "{keep}": write ["{keep}"]')
+        raise ArgumentError(
+            f'keep: expected a sequence of names of blobs, found the text "{keep}": write ["{keep}"]'
+        )
     if keep is None and recompute:
         raise ArgumentError(
             "recompute needs keep=[...], the names of the blobs that you want to read after a pass: the others are "

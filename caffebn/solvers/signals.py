@@ -119,4 +119,3 @@ class Signals(Hook):
     def _heed(self, event: Event) -> None:
         if isinstance(event, SnapshotWritten):
             self._saved = event.iteration
-
