@@ -44,8 +44,8 @@ class NetMaker:
         self._p = p
         self._folder = folder
         self._options = options
-        self._train_options = {"keep": keep, "recompute": recompute}
-        self._test_options = {"keep": None if keep is None else []}
+        self._train_options: dict[str, Any] = {"keep": keep, "recompute": recompute}
+        self._test_options: dict[str, Any] = {"keep": None if keep is None else []}
         self._read: dict[str, Message] = {}
 
     def train_net(self) -> Net:

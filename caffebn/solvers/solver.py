@@ -140,14 +140,8 @@ class Solver:
             seeding.set_random_seed(p.random_seed)
         if device is None:
             device = self._stated_device()
-        maker = NetMaker(
-            p,
-            self._file.parent if self._file else None,
-            device=device,
-            dtype=dtype,
-            keep=keep,
-            recompute=recompute,
-        )
+        options = {"device": device, "dtype": dtype, "keep": keep, "recompute": recompute}
+        maker = NetMaker(p, self._file.parent if self._file else None, **options)
         self.net: Net = maker.train_net()
         weights = maker.weights()
         for path in weights:

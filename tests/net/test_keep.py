@@ -26,7 +26,8 @@ MANY_TYPES = (
             convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
     layer { name: "a_bn" type: "BatchNorm" bottom: "a" top: "a_bn" }
     layer { name: "a_scale" type: "Scale" bottom: "a_bn" top: "a_scale"
-            scale_param { bias_term: true filler { type: "uniform" min: 0.5 max: 2 } bias_filler { type: "gaussian" } } }
+            scale_param { bias_term: true filler { type: "uniform" min: 0.5 max: 2 }
+                          bias_filler { type: "gaussian" } } }
     layer { name: "a_relu" type: "ReLU" bottom: "a_scale" top: "a_relu" }
     layer { name: "cut" type: "Slice" bottom: "a_relu" top: "left" top: "right" slice_param { slice_point: 2 } }
     layer { name: "lrn" type: "LRN" bottom: "left" top: "lrn" lrn_param { local_size: 3 } }
@@ -235,8 +236,8 @@ def test_hidden_values_are_refused(what):
     with pytest.raises(ArgumentError) as e:
         getattr(net.blobs["b"], what)
     assert str(e.value) == (
-        'blob "b": its values are not kept, as the net was made with keep=[...], and memory serves several blobs in turn: '
-        'make it with "b" among the names in keep, or without keep'
+        'blob "b": its values are not kept, as the net was made with keep=[...], and memory serves several blobs in '
+        'turn: make it with "b" among the names in keep, or without keep'
     )
 
 
