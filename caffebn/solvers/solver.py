@@ -140,8 +140,8 @@ class Solver:
             seeding.set_random_seed(p.random_seed)
         if device is None:
             device = self._stated_device()
-        options = {"device": device, "dtype": dtype, "keep": keep, "recompute": recompute}
-        maker = NetMaker(p, self._file.parent if self._file else None, **options)
+        folder = self._file.parent if self._file else None
+        maker = NetMaker(p, folder, keep, recompute, device=device, dtype=dtype)
         self.net: Net = maker.train_net()
         weights = maker.weights()
         for path in weights:
