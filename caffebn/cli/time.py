@@ -17,8 +17,27 @@ from caffebn.ops import threads as thread_count
 __all__ = ["command", "measure"]
 
 
-def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
-    """Time each layer of a net by itself, and whole passes.
+class Stopwatch:
+    """Times by name; the first of each is not counted."""
+
+    def __init__(self, net: Net):
+        self._net = net
+        self._times: dict[Any, list[float]] = {}
+
+    def time(self, name: Any, run: Callable[..., Any], **options: Any) -> None:
+        """Run something and wait until it is done."""
+        before = perf_counter()
+        run(**options)
+        self._net.synchronize()
+        self._times.setdefault(name, []).append(perf_counter() - before)
+
+    def median(self, *name: Any) -> float | None:
+        """Return the median of the runs of that name, in seconds."""
+        return median(self._times[name][1:]) if name in self._times else None
+
+
+def measure(net: Net, iterations: int, backward: bool, lean: Net | None = None) -> dict[str, Any]:
+    """Time each layer of a net by itself, what runs as one, and whole passes.
 
     Parameters
     ----------
@@ -28,42 +47,82 @@ def measure(net: Net, iterations: int, backward: bool) -> dict[str, Any]:
         Runs; medians of these are reported.  One more before them is not counted.
     backward : bool
         Whether to time backward passes, too.
+    lean : Net, optional
+        The same net made with ``keep=[]``, of which whole passes are timed.
 
     Returns
     -------
     dict
-        layers : list of dict with name, type, forward and (with `backward`) backward, in seconds; backward is
-            None for a layer that does not take part
-        forward, backward : seconds of a whole pass, which may fuse layers
+        layers : list of dict with name, type, algorithm (of a convolution on the CPU, else None), forward and (with
+            `backward`) backward, in seconds; backward is None for a layer that does not take part
+        joined : list of dict with layers (names), runs_as, forward and (with `backward`) backward: the layers that run
+            as one in a whole pass
+        forward, backward : seconds of a whole pass
+        keep : dict with forward and backward of `lean`
 
-        Nothing goes backward in a net without a loss; then there is no backward in either.
+        Nothing goes backward in a net without a loss; then there is no backward in any of them.
     """
-    rng = np.random.default_rng(1)
-    for name in net.inputs:
-        # labels are cut to whole numbers: all of these are class 0
-        net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
     order = [layer.name for layer in net.layers]
     passes: dict[str, tuple[Callable[..., Any], list[str]]] = {"forward": (net.run_forward, order)}
     down = [name for name, needed in zip(order, net.need_backward, strict=True) if needed][::-1]
     if backward and down:
         passes["backward"] = (net.run_backward, down)
-    runs: dict[tuple[str, str], list[float]] = {}
-    for i in range(iterations + 1):
-        for key, (run, names) in passes.items():
-            for name in (*names, ""):
-                one = {"start": name, "end": name} if name else {}
-                before = perf_counter()
-                run(**one)
-                net.synchronize()
-                spent = perf_counter() - before
-                if i:
-                    runs.setdefault((key, name), []).append(spent)
-    medians = {where: median(times) for where, times in runs.items()}
-    rows = [
-        {"name": layer.name, "type": layer.type, **{key: medians.get((key, layer.name)) for key in passes}}
-        for layer in net.layers
-    ]
-    return {"layers": rows, **{key: medians[key, ""] for key in passes}}
+    fill_inputs(net)
+    watch = Stopwatch(net)
+    for _ in range(iterations + 1):
+        for way, (run, _) in passes.items():
+            watch.time((way, ""), run)
+        for way, (run, names) in passes.items():
+            for name in names:
+                watch.time((way, name), run, start=name, end=name)
+        for step in net.steps:
+            step.prepare()
+            watch.time(("forward", step), step.forward)
+        for step in net.backward_steps if "backward" in passes else ():
+            watch.time(("backward", step), step.backward)
+    result: dict[str, Any] = {
+        "layers": [
+            {
+                "name": layer.name,
+                "type": layer.type,
+                "algorithm": _algorithm(layer),
+                **{way: watch.median(way, layer.name) for way in passes},
+            }
+            for layer in net.layers
+        ],
+        "joined": [
+            {
+                "layers": [layer.name for layer in step.layers],
+                "runs_as": step.what,
+                **{way: watch.median(way, step) for way in passes},
+            }
+            for step in net.steps
+            if len(step.layers) > 1
+        ],
+        **{way: watch.median(way, "") for way in passes},
+    }
+    if lean is not None:
+        fill_inputs(lean)
+        watch = Stopwatch(lean)
+        for _ in range(iterations + 1):
+            watch.time(("forward",), lean.run_forward)
+            if "backward" in passes and lean.backward_steps:
+                watch.time(("backward",), lean.run_backward)
+        result["keep"] = {way: watch.median(way) for way in passes}
+    return result
+
+
+def fill_inputs(net: Net) -> None:
+    """Fill the inputs of a net; labels are cut to whole numbers, so all of these are class 0."""
+    rng = np.random.default_rng(1)
+    for name in net.inputs:
+        net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
+
+
+def _algorithm(layer: Any) -> str | None:
+    if layer.type != "Convolution" or layer.device != "cpu":
+        return None
+    return layer.geometry.choice(layer.items, layer.dtype)
 
 
 @click.command("time")
@@ -99,14 +158,15 @@ def command(
 ) -> None:
     """Time each layer of NET, forward and backward.
 
-    Each layer is run by itself, so nothing is fused across layers; the last line is the whole pass as the
-    net runs it.  Times are medians in milliseconds.  Inputs are random; without --weights the parameters
-    are those of the fillers.
+    The first table is of layers run by themselves, with the algorithm of each convolution; the second of those that
+    run as one in a whole pass.  Below are whole passes, also for a net that promises its outputs alone (keep=[]).
+    Times are medians in milliseconds.  Inputs are random; without --weights the parameters are those of the fillers.
     """
     if threads is not None:
         thread_count.set(threads)
     made = nets.open_net(net, phase, weights, batch)
-    result = measure(made, iterations, not forward_only)
+    lean = nets.open_net(net, phase, weights, batch, keep=[])
+    result = measure(made, iterations, not forward_only, lean)
     if as_json:
         show.as_json(
             {
@@ -119,29 +179,46 @@ def command(
             }
         )
         return
-    passes = [key for key in ("forward", "backward") if key in result]
-    rows = result["layers"]
-    spent = [sum(row[key] or 0 for key in passes) for row in rows]
+    ways = [key for key in ("forward", "backward") if key in result]
+    rows, joined = result["layers"], result["joined"]
+    spent = [sum(row[way] or 0 for way in ways) for row in rows]
     total = sum(spent) or 1
+    by_name = {row["name"]: row for row in rows}
 
     def line(times: dict[str, Any]) -> list[str]:
-        return ["" if times[key] is None else show.milliseconds(times[key]) for key in passes]
+        return ["" if times[way] is None else show.milliseconds(times[way]) for way in ways]
+
+    def alone(names: list[str]) -> str:
+        return show.milliseconds(sum(by_name[name][way] or 0 for name in names for way in ways))
 
     show.table(
-        ["layer", "type", *(f">{key} ms" for key in passes), ">share"],
+        ["layer", "type", *(f">{way} ms" for way in ways), ">share"],
         [
-            [row["name"], row["type"], *line(row), f"{own / total:.1%}"]
+            [
+                row["name"],
+                f"{row['type']}, {row['algorithm']}" if row["algorithm"] else row["type"],
+                *line(row),
+                f"{own / total:.1%}",
+            ]
             for row, own in zip(rows, spent, strict=True)
         ],
         [
             f"{len(rows)} layers",
             "one by one",
-            *line({key: sum(row[key] or 0 for row in rows) for key in passes}),
+            *line({way: sum(row[way] or 0 for row in rows) for way in ways}),
             "",
         ],
     )
-    if not forward_only and "backward" not in passes:
+    if joined:
+        show.table(
+            ["joined from", "runs as", *(f">{way} ms" for way in ways), ">one by one ms"],
+            [[row["layers"][0], row["runs_as"], *line(row), alone(row["layers"])] for row in joined],
+        )
+    if not forward_only and "backward" not in ways:
         click.echo("No layer goes backward: the net has no loss.")
     where = "GPU" if made.device == "gpu" else f"{thread_count.get()} threads"
-    whole = ", ".join(f"{key} {show.milliseconds(result[key])} ms" for key in passes)
-    click.echo(f"Whole net: {whole}  ({where}, median of {iterations})")
+    for what, found in [("Whole net", result), ("With keep=[]", result["keep"])]:
+        whole = ", ".join(
+            f"{way} {show.milliseconds(found[way])} ms" for way in ways if found[way] is not None
+        )
+        click.echo(f"{what}: {whole}  ({where}, median of {iterations})")

@@ -35,10 +35,15 @@ def test_table(run, train_file):
     assert lines[0].split() == ["layer", "type", "forward", "ms", "backward", "ms", "share"]
     rows = {line.split()[0]: line.split() for line in lines if line.rstrip().endswith("%")}
     assert list(rows) == ["label", "data", "conv", "bn", "scale", "relu", "fc", "loss"]
-    assert [len(row) for row in rows.values()] == [4, 4, 5, 5, 5, 5, 5, 5]
+    assert [len(row) for row in rows.values()] == [4, 4, 6, 5, 5, 5, 5, 5]
+    assert rows["conv"][1:3] == ["Convolution,", "gemm"]
     assert abs(sum(float(row[-1].rstrip("%")) for row in rows.values()) - 100) < 1
-    assert "backward" in lines[-1]
-    assert lines[-1].startswith("Whole net: forward ") and lines[-1].endswith("ms  (1 threads, median of 2)")
+    (joined,) = (line for line in lines if " + " in line)
+    assert joined.split()[:8] == ["conv", "Convolution", "+", "BatchNorm", "+", "Scale", "+", "ReLU"]
+    assert lines[-2].startswith("Whole net: forward ") and "backward" in lines[-2]
+    assert lines[-1].startswith("With keep=[]: forward ") and lines[-1].endswith(
+        "ms  (1 threads, median of 2)"
+    )
 
 
 def test_forward_only(run, train_file):
@@ -48,7 +53,7 @@ def test_forward_only(run, train_file):
 
 def test_net_without_loss(run, net_file):
     lines = run("time", net_file, "-n", 1).stdout.splitlines()
-    assert lines[-2] == "No layer goes backward: the net has no loss."
+    assert lines[-3] == "No layer goes backward: the net has no loss."
     assert lines[0].split() == ["layer", "type", "forward", "ms", "share"]
 
 
@@ -60,7 +65,12 @@ def test_json(run, train_file):
     }  # fmt: skip
     assert found["forward"] > 0 and found["backward"] > 0
     by_name = {row["name"]: row for row in found["layers"]}
-    assert set(by_name["conv"]) == {"name", "type", "forward", "backward"}
+    assert set(by_name["conv"]) == {"name", "type", "algorithm", "forward", "backward"}
+    assert by_name["conv"]["algorithm"] == "gemm" and by_name["bn"]["algorithm"] is None
+    (joined,) = found["joined"]
+    assert joined["layers"] == ["bn", "scale", "relu"] and joined["runs_as"] == "BatchNorm + Scale + ReLU"
+    assert joined["forward"] > 0 and joined["backward"] > 0
+    assert found["keep"]["forward"] > 0 and found["keep"]["backward"] > 0
     assert by_name["conv"]["forward"] > 0 and by_name["conv"]["backward"] > 0
     assert by_name["data"]["backward"] is None
 
@@ -71,7 +81,8 @@ def test_batch_makes_more_work(run, net_file):
 
 def test_medians_leave_the_first_run_out(train_file, monkeypatch):
     net = Net(str(train_file), "TRAIN")
-    slow = iter([1000.0] * 2 * 16 + [0.0] * 1000)  # 8 layers and the net forward, 6 and the net backward
+    # 8 layers, the net and 6 steps forward; 6 layers, the net and 4 steps backward
+    slow = iter([1000.0] * 2 * 26 + [0.0] * 1000)
     clock = [0.0]
 
     def tick():
