@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from caffebn.blob import Blob
-from caffebn.data.prefetch import Batch, Prefetcher
+from caffebn.data.prefetch import Batch, Make, Prefetcher
+from caffebn.data.sending import SendingMaker, Sent
 from caffebn.errors import ArgumentError, CaffebnError
 from caffebn.layers.base import Layer
 
@@ -86,9 +87,9 @@ class DataLayer(Layer):
                 blob.reshape(*shape)
         self._prefetcher = Prefetcher(self._make(), start, self.batch_size, self.spec.data_param.prefetch)
 
-    def _make(self) -> Any:
-        source, seed = self.source, self._seed
-        return partial(_make_batch, source, seed)
+    def _make(self) -> Make:
+        make = partial(_make_batch, self.source, self._seed)
+        return SendingMaker(make) if self.net_device == "gpu" else make
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Nothing to do: the shapes are those of the data."""
@@ -99,7 +100,11 @@ class DataLayer(Layer):
         for blob, values in zip(top, batch, strict=True):
             if blob.shape != values.shape:
                 blob.reshape(*values.shape)
-            self.ops.scale_copy(values, 1.0, blob.data)
+        if isinstance(batch, Sent):
+            batch.arrive(top)
+        else:
+            for blob, values in zip(top, batch, strict=True):
+                self.ops.scale_copy(values, 1.0, blob.data)
         self._prefetcher.give_back(batch)
 
     # -- where it is -------------------------------------------------------------------------------

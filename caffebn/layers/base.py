@@ -123,6 +123,7 @@ class Layer:
         self.spec = spec
         self.name: str = spec.name
         self.param: Message = getattr(spec, self.param_field) if self.param_field else spec
+        self.net_device = context.device
         self.device = "cpu" if self.on_host and context.device == "gpu" else context.device
         self.ops = ops.get(self.device)
         self.phase = context.phase

@@ -28,6 +28,7 @@ except ImportError as e:
 __all__ = [
     "Graph",
     "Kernels",
+    "Sending",
     "Trouble",
     "address",
     "count",
@@ -281,6 +282,52 @@ def pinned(size: int, dtype: np.dtype) -> np.ndarray:
     array = np.frombuffer(memory, dtype, size)
     array[...] = 0
     return array
+
+
+class Sending:
+    """Memory through which arrays of one shape get to the device, beside the work that is going on there.
+
+    `send` and `arrive` are called in turn, perhaps by two threads: one fills page-locked memory and starts a copy in a
+    stream of its own, the other lets the current stream wait for that copy.
+
+    Parameters
+    ----------
+    like : ndarray
+        Of the shape and the dtype of what is to be sent.
+    """
+
+    def __init__(self, like: np.ndarray):
+        self._host = pinned(like.size, like.dtype).reshape(like.shape)
+        self._device = empty(like.shape, like.dtype)
+        # memory may come back from what the device is still at, in the stream that it was taken for
+        self._free = cupy.cuda.get_current_stream().record()
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._sent: Any = None
+
+    def fits(self, values: np.ndarray) -> bool:
+        """Whether that can be sent."""
+        return self._host.shape == values.shape and self._host.dtype == values.dtype
+
+    def send(self, values: np.ndarray) -> None:
+        """Start a copy; the values may be changed afterwards."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        self._host[...] = values
+        self._stream.wait_event(self._free)
+        self._device.set(self._host, stream=self._stream)
+        self._sent = self._stream.record()
+
+    def arrive(self, array: Array) -> None:
+        """Fill an array with what was sent, when it has come; the host does not wait."""
+        stream = cupy.cuda.get_current_stream()
+        stream.wait_event(self._sent)
+        array[...] = self._device
+        self._free = stream.record()
+
+    def __del__(self) -> None:
+        if getattr(self, "_sent", None) is not None:
+            with suppress(Exception):  # at the end of the interpreter
+                self._sent.synchronize()  # before others get the memory
 
 
 def synchronize() -> None:
