@@ -14,7 +14,7 @@ from typing import Any
 from caffebn.errors import ArgumentError, did_you_mean
 from caffebn.proto import binary, wire
 from caffebn.proto.message import Message
-from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText
+from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText, Value
 
 __all__ = ["FORKS", "is_known", "is_type", "read_v1_batch_norm", "reinterpret", "rewrite", "suspects"]
 
@@ -72,7 +72,7 @@ def is_type(field: str, name: str) -> bool:
 #: Where the forks of 2015 have the parameters of V1 layers of type BN, and what these numbers mean to BVLC.
 _V1_PARAMS = {41: "exp_param", 42: "loss_param", 43: ""}
 #: What their fields default to: var_eps (3) and moving_average (4), which is true in happynear's alone.
-_V1_DEFAULTS = {"var_eps": 1e-10, "moving_average": Identifier("false")}
+_V1_DEFAULTS: dict[str, Value] = {"var_eps": 1e-10, "moving_average": Identifier("false")}
 _V1_NUMBERED = {3: wire.tag(3, wire.FIXED32) + struct.pack("<f", 1e-10), 4: wire.tag(4, wire.VARINT)}
 
 
@@ -120,9 +120,9 @@ def read_v1_batch_norm(old: Message, layer: Message) -> bool:
             continue
         break
     fields = binary.parse(content, "(unknown)").unknown
-    given = {u.number for u in fields if isinstance(u, UnknownBinary)}
+    numbers = {u.number for u in fields if isinstance(u, UnknownBinary)}
     defaults = {3: _V1_NUMBERED[3], 4: _V1_NUMBERED[4] + wire.varint(43 in unknown)}
-    content += b"".join(default for number, default in defaults.items() if number not in given)
+    content += b"".join(default for number, default in defaults.items() if number not in numbers)
     layer.unknown[:] = [
         u for u in layer.unknown if not (isinstance(u, UnknownBinary) and u.number in (5, *_V1_PARAMS))
     ]
