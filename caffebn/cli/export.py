@@ -36,6 +36,11 @@ ENDINGS = {
     "--output", "outputs", metavar="BLOB", multiple=True, help="End the net at this blob; may be given again."
 )
 @click.option("--fixed-batch", is_flag=True, help="Write the net's own shapes as the only ones.")
+@click.option(
+    "--open-size",
+    is_flag=True,
+    help="ONNX: leave height and width open, too; for nets without layers that need one size.",
+)
 @click.option("--check/--no-check", default=True, help="Run what was made and compare (default), or do not.")
 @click.option(
     "--tolerance", type=float, default=TOLERANCE, show_default=True, metavar="X",
@@ -95,7 +100,18 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
 
 
 _COMMON = {"outputs", "fixed_batch", "check", "tolerance"}
-_ONNX = {"fold", "opset", "nhwc", "uint8", "channel_swap", "raw_scale", "mean", "input_scale", "picture"}
+_ONNX = {
+    "fold",
+    "opset",
+    "open_size",
+    "nhwc",
+    "uint8",
+    "channel_swap",
+    "raw_scale",
+    "mean",
+    "input_scale",
+    "picture",
+}
 _TORCH = {"batch_norm", "class_name", "state"}
 _OF = {"onnx": _COMMON | _ONNX, "torch": _COMMON | _TORCH}
 
@@ -110,7 +126,7 @@ def _refuse_others(target: str) -> None:
 
 def _onnx(net: Net, out: str, options: dict[str, Any]) -> None:
     steps = None
-    if any(_given(name) for name in _ONNX - {"fold", "opset"}):
+    if any(_given(name) for name in _ONNX - {"fold", "opset", "open_size"}):
         steps = export.Preprocess(
             input=options["picture"],
             layout="nhwc" if options["nhwc"] else "nchw",
@@ -121,7 +137,8 @@ def _onnx(net: Net, out: str, options: dict[str, Any]) -> None:
             input_scale=options["input_scale"],
         )
     result = export.onnx(
-        net, out, opset=options["opset"], fold_batch_norm=options["fold"], preprocess=steps, **_common(options)
+        net, out, opset=options["opset"], fold_batch_norm=options["fold"], open_size=options["open_size"],
+        preprocess=steps, **_common(options),
     )  # fmt: skip
     if options["fold"]:
         click.echo(f"{len(result.folded)} layers folded into the one before them")

@@ -17,10 +17,12 @@ from caffebn.layers import Layer
 from caffebn.net import Net
 from caffebn.proto import Message
 
-__all__ = ["DYNAMIC", "Graph", "Node", "Value", "fold", "statistics", "trace"]
+__all__ = ["DYNAMIC", "OPEN", "Graph", "Node", "Value", "fold", "statistics", "trace"]
 
 DYNAMIC = -1
 """A size that follows the batch."""
+OPEN = -2
+"""A size that follows the height and width of the pictures."""
 
 
 @dataclass(eq=False)
@@ -36,7 +38,7 @@ class Value:
     shape : tuple of int
         Sizes when the net was traced.
     sizes : tuple of int
-        The same, with `DYNAMIC` for what follows the batch.
+        The same, with `DYNAMIC` for what follows the batch and `OPEN` for what follows height and width.
     """
 
     name: str
@@ -104,7 +106,11 @@ class Graph:
 
 
 def trace(
-    net: Net, fixed_batch: bool = False, outputs: Sequence[str] | None = None, drop_identities: bool = True
+    net: Net,
+    fixed_batch: bool = False,
+    outputs: Sequence[str] | None = None,
+    drop_identities: bool = True,
+    open_size: bool = False,
 ) -> Graph:
     """Follow the values of a net in the phase TEST.
 
@@ -120,13 +126,15 @@ def trace(
         Blobs to end in, in place of the net's outputs; layers that they do not need are left out.
     drop_identities : bool
         Leave out layers that only hand on their bottom in the phase TEST (Dropout).
+    open_size : bool
+        Find, likewise, what follows the height and width of the inputs of four axes.
 
     Raises
     ------
     ArgumentError
         The net is in the phase TRAIN, or there is no such blob.
     NetError
-        It cannot run with another batch size, or two of its layers have one name.
+        It cannot run with another batch size, or on pictures of another size, or two of its layers have one name.
     """
     if net.phase != "TEST":
         raise ArgumentError("a net is exported in the phase TEST: make it with caffebn.TEST")
@@ -134,7 +142,7 @@ def trace(
         raise NetError("two layers of the net have one name: rename one of them to export the net")
     if outputs:
         net = _cut(net, outputs)
-    shapes, sizes = _sizes(net, fixed_batch)
+    shapes, sizes = _sizes(net, fixed_batch, open_size)
     last_maker = {name: layer.name for layer in net.layers for name in net.top_names[layer.name]}
     current: dict[str, Value] = {}
     names: set[str] = set()
@@ -188,30 +196,57 @@ def _cut(net: Net, outputs: Sequence[str]) -> Net:
     return part
 
 
-def _sizes(net: Net, fixed: bool) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _sizes(net: Net, fixed: bool, open_size: bool) -> tuple[Shapes, Shapes]:
     before = {name: blob.shape for name, blob in net.blobs.items()}
     items = next((before[name][0] for name in net.inputs if before[name]), None)
-    if fixed or items is None:
-        return before, before
+    sizes = dict(before)
+    if not fixed and items is not None:
+        more = {n: (items + 1, *before[n][1:]) for n in net.inputs if before[n][:1] == (items,)}
+        after = _reshaped(
+            net, more, before, "with another batch size than its own", "with a fixed batch (--fixed-batch)"
+        )
+        sizes = _marked(sizes, before, after, DYNAMIC)
+    if open_size:
+        # twice as large, so that whatever the strides are, all that follows it changes
+        more = {
+            n: (*before[n][:2], 2 * before[n][2], 2 * before[n][3]) for n in net.inputs if len(before[n]) == 4
+        }
+        if not more:
+            raise ArgumentError("open_size: no input of the net has height and width (four axes)")
+        after = _reshaped(
+            net, more, before, "on pictures of another size than its own", "without --open-size; an InnerProduct "
+            "that reads planes can become a Convolution, which takes any size (surgery, to_convolution)"
+        )  # fmt: skip
+        sizes = _marked(sizes, before, after, OPEN)
+    return before, sizes
+
+
+def _marked(sizes: Shapes, before: Shapes, after: Shapes, mark: int) -> Shapes:
+    return {
+        name: tuple(
+            s if a == b else mark for s, a, b in zip(sizes[name], before[name], after[name], strict=True)
+        )
+        for name in sizes
+    }
+
+
+def _reshaped(net: Net, shapes: Shapes, before: Shapes, how: str, instead: str) -> Shapes:
+    """Return the shapes of all blobs for inputs of other shapes; the net has its own again afterwards."""
     try:
-        for name in net.inputs:
-            if before[name][:1] == (items,):
-                net.blobs[name].reshape(items + 1, *before[name][1:])
+        for name, shape in shapes.items():
+            net.blobs[name].reshape(*shape)
         net.reshape()
     except CaffebnError as e:
-        raise NetError(
-            f"the net cannot run with another batch size than its own: {e}. Export it with a fixed batch "
-            "(--fixed-batch)"
-        ) from None
+        raise NetError(f"the net cannot run {how}: {e}. Export it {instead}") from None
     finally:
         after = {name: blob.shape for name, blob in net.blobs.items()}
         for name in net.inputs:
             net.blobs[name].reshape(*before[name])
         net.reshape()
-    return before, {
-        name: tuple(a if a == b else DYNAMIC for a, b in zip(before[name], after[name], strict=True))
-        for name in before
-    }
+    return after
 
 
 def statistics(node: Node) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from caffebn.errors import ArgumentError, missing_package
-from caffebn.export.graph import DYNAMIC, Graph, Value, fold, trace
-from caffebn.export.onnx_ops import CONVERTERS, refusal
+from caffebn.export.graph import DYNAMIC, OPEN, Graph, Value, fold, trace
+from caffebn.export.onnx_ops import CONVERTERS, check_open, refusal
 from caffebn.export.preprocess import Preprocess
 from caffebn.export.verify import BATCHES, TOLERANCE, Run, Verification, verify
 from caffebn.files import write_whole
@@ -54,6 +54,7 @@ def onnx(
     opset: int = OPSET,
     fold_batch_norm: bool = False,
     fixed_batch: bool = False,
+    open_size: bool = False,
     outputs: Sequence[str] | None = None,
     preprocess: Preprocess | None = None,
     check: bool = True,
@@ -65,7 +66,8 @@ def onnx(
     The model's inputs and outputs have the names of the net's blobs (an input that is an output, too, is called
     ``<name>/output`` there), and its batch axis is open.  A BatchNorm and
     the Scale behind it become one BatchNormalization with the statistics themselves (sums divided by the factor).
-    Poolings have their padding written out, so that windows and divisors are Caffe's.
+    Poolings have their padding written out, so that windows and divisors are Caffe's; with `open_size` in a form that
+    is right for each size.
 
     Parameters
     ----------
@@ -79,6 +81,8 @@ def onnx(
         Put BatchNorm and Scale into the Convolution, Deconvolution or InnerProduct before them.
     fixed_batch : bool
         Write the net's own shapes as the only ones.
+    open_size : bool
+        Leave height and width of the inputs of four axes open, too: for nets without layers that need one size.
     outputs : sequence of str, optional
         Blobs to end in; the net's outputs by default.
     preprocess : Preprocess, optional
@@ -106,11 +110,17 @@ def onnx(
     package = _package()
     if opset not in OPSETS:
         raise ArgumentError(f"opset: expected {OPSETS[0]} to {OPSETS[-1]}, found {opset}")
-    graph = trace(net, fixed_batch, outputs)
+    graph = trace(net, fixed_batch, outputs, open_size=open_size)
+    check_open(graph.nodes)
     if preprocess is not None:
         if preprocess.input is None and len(graph.inputs) == 1:
             preprocess.input = graph.inputs[0].blob
         preprocess.check([v.blob for v in graph.inputs], _shape_of(graph, preprocess.input))
+        mean = preprocess.mean_array()
+        if open_size and mean is not None and mean.shape[1:] != (1, 1):
+            raise ArgumentError(
+                "mean: a picture of means has one height and width: give one value for each channel"
+            )
     result = OnnxExport(None, folded=fold(graph) if fold_batch_norm else [])
     result.notes = _notes(graph)
     result.model = _Model(package, graph, opset, preprocess).build()
@@ -239,10 +249,10 @@ class _Model:
         return self.package.shape_inference.infer_shapes(model)
 
     def _info(self, name: str, sizes: Sequence[int], kind: int = 1) -> Any:
-        shape = [
-            "batch" if size == DYNAMIC and i == 0 else None if size == DYNAMIC else size
-            for i, size in enumerate(sizes)
-        ]
+        shape = ["batch" if s == DYNAMIC and i == 0 else None if s < 0 else s for i, s in enumerate(sizes)]
+        if sizes.count(OPEN) == 2 and name in {value.blob for value in self.graph.inputs}:
+            first = sizes.index(OPEN)
+            shape[first : first + 2] = ["height", "width"]
         return self.package.helper.make_tensor_value_info(name, kind, shape)
 
     def _input(self, value: Value) -> Any:

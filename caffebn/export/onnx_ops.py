@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from caffebn.errors import NetError
-from caffebn.export.graph import DYNAMIC, Node, Value, statistics
+from caffebn.export.graph import DYNAMIC, OPEN, Node, Value, statistics
 from caffebn.layers.pooling import pooled_sizes
 
-__all__ = ["CONVERTERS", "Builder", "refusal"]
+__all__ = ["CONVERTERS", "Builder", "check_open", "refusal"]
 
 INT64_MAX = 2**63 - 1
 
@@ -63,6 +63,30 @@ def refusal(node: Node) -> NetError:
     )
 
 
+_ANY_SIZE = set(
+    "Convolution Deconvolution BatchNorm Scale Bias PReLU ReLU Sigmoid TanH AbsVal BNLL ELU Swish Clip Threshold Power "
+    "Exp Log Eltwise Concat Slice Softmax Dropout LRN MVN Pooling Crop ArgMax".split()
+)
+"""Types that read no size of their bottoms when they are converted, or say themselves what they cannot."""
+
+
+def check_open(nodes: Sequence[Node]) -> None:
+    """Refuse layers that are written for one height and width where these are open.
+
+    Raises
+    ------
+    NetError
+    """
+    for node in nodes:
+        values = [*node.bottoms, *node.tops]
+        if any(OPEN in value.sizes for value in values) and (
+            node.type not in _ANY_SIZE or any(len(value.sizes) != 4 for value in values)
+        ):
+            raise node.layer.error(
+                "is written for one height and width: export without --open-size, or end the net before it (--output)"
+            )
+
+
 def _converts(*types: str) -> Callable[[Converter], Converter]:
     """Register the converter of layer types."""
 
@@ -88,6 +112,8 @@ def _reshape(
     b: Builder, x: str, sizes: Sequence[int], node: Node, outputs: Sequence[str] | None = None
 ) -> str:
     """Reshape; one size may be `DYNAMIC`, as ONNX's -1."""
+    if OPEN in sizes:
+        raise node.layer.error("is written for one height and width: export without --open-size")
     if list(sizes).count(DYNAMIC) > 1:
         raise node.layer.error(
             "more than one of its sizes follows the batch, which cannot be inferred: export with a fixed batch "
@@ -99,7 +125,7 @@ def _reshape(
 
 
 def _product(sizes: Sequence[int]) -> int:
-    return DYNAMIC if DYNAMIC in sizes else math.prod(sizes)
+    return next((size for size in sizes if size < 0), None) or math.prod(sizes)
 
 
 def _scalar(b: Builder, node: Node, what: str, value: float) -> str:
@@ -436,12 +462,43 @@ def _pool(
     return b.op("Mul", [y, b.constant(f"{node.name}/whole_per_divisor", factor[None, None])], outputs)
 
 
+def _pool_of_any_size(b: Builder, node: Node) -> None:
+    """Pool with Caffe's windows and divisors whatever the size of the bottom is.
+
+    Rounding up is rounding down behind ``stride - 1`` more of padding.  Caffe drops a last window that begins behind
+    the bottom; there is none as long as pad + stride <= kernel.
+    """
+    layer: Any = node.layer
+    kernel, stride, pad = list(layer.kernel), list(layer.stride), list(layer.pad)
+    up = [0 if layer.param.round_mode == "FLOOR" else s - 1 for s in stride]
+    if len(node.tops) > 1:
+        raise node.layer.error(
+            "gives the places of its maxima, which need one size: export without --open-size"
+        )
+    if any(p + u >= k for p, u, k in zip(pad, up, kernel, strict=True)):
+        raise node.layer.error(
+            "its last window may lie outside of the bottom for some sizes (pad + stride > kernel_size): export without "
+            "--open-size"
+        )
+    x, given = _in(node), {"kernel_shape": kernel, "strides": stride}
+    if layer.param.pool == "MAX":
+        ends = [p + u for p, u in zip(pad, up, strict=True)]
+        b.op("MaxPool", [x], _out(node), pads=[*pad, *ends], **given)
+        return
+    if any(pad):  # Caffe counts the padding of the text, and not what hangs over behind it
+        x = b.op("Pad", [x, b.constant(f"{node.name}/pads", [0, 0, *pad, 0, 0, *pad], np.int64)])
+    b.op("AveragePool", [x], _out(node), pads=[*[0] * len(up), *up], count_include_pad=0, **given)
+
+
 @_converts("Pooling")
 def _pooling(b: Builder, node: Node) -> None:
     layer: Any = node.layer
     kind = layer.param.pool
     if layer.param.global_pooling and len(node.tops) == 1:
         b.op("GlobalMaxPool" if kind == "MAX" else "GlobalAveragePool", [_in(node)], _out(node))
+        return
+    if OPEN in node.bottoms[0].sizes:
+        _pool_of_any_size(b, node)
         return
     pooled = node.tops[0].shape[2:]
     kernel = node.bottoms[0].shape[2:] if layer.param.global_pooling else layer.kernel
@@ -531,6 +588,13 @@ def _slice_layer(b: Builder, node: Node) -> None:
 @_converts("Crop")
 def _crop(b: Builder, node: Node) -> None:
     x, top, offset = node.bottoms[0], node.tops[0], node.layer.offset  # type: ignore[attr-defined]
+    if OPEN in top.sizes or OPEN in x.sizes:
+        axes = list(range(node.layer.param.axis % 4, 4))
+        begins = b.constant(f"{node.name}/begins", [offset[i] for i in axes], np.int64)
+        chosen = b.constant(f"{node.name}/axes", axes, np.int64)
+        sizes = b.op("Gather", [b.op("Shape", [_in(node, 1)]), chosen])
+        b.op("Slice", [_in(node), begins, b.op("Add", [sizes, begins]), chosen], _out(node))
+        return
     bounds = []
     for i, (begin, size) in enumerate(zip(offset, top.sizes, strict=True)):
         if size == DYNAMIC and (begin or top.shape[i] != x.shape[i]):

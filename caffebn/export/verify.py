@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffebn.errors import CaffebnError
-from caffebn.export.graph import DYNAMIC, Graph
+from caffebn.errors import CaffebnError, NetError
+from caffebn.export.graph import DYNAMIC, OPEN, Graph
 from caffebn.export.preprocess import Preprocess
 from caffebn.net import Net
 
@@ -16,6 +16,8 @@ __all__ = ["BATCHES", "TOLERANCE", "Difference", "Verification", "VerifyError", 
 
 BATCHES = (1, 2, 5)
 """Batch sizes that are tried."""
+LARGER = ((0, 0), (32, 64), (7, 18), (13, 1))
+"""By how much the pictures are larger than the net's own, where height and width are open."""
 TOLERANCE = 1e-4
 """Largest difference that is allowed, as a part of the largest value of the output (at least 1)."""
 
@@ -62,11 +64,14 @@ class Verification:
         What ran the exported model.
     tolerance : float
     differences : list of Difference
+    pictures : list of (height, width)
+        The sizes that were tried, where they are open.
     """
 
     against: str
     tolerance: float
     differences: list[Difference] = field(default_factory=list)
+    pictures: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def worst(self) -> Difference | None:
@@ -84,6 +89,8 @@ class Verification:
         if worst is None:
             return f"{self.against}: nothing to compare"
         sizes = ", ".join(str(n) for n in dict.fromkeys(d.batch for d in self.differences))
+        if self.pictures:
+            sizes += f", pictures of {', '.join(f'{h}x{w}' for h, w in self.pictures)}"
         return (
             f"{self.against} and caffebn {'agree' if self.agrees else 'DIFFER'}: batch sizes {sizes}, largest "
             f'difference {worst.error:.3g} in "{worst.output}" (largest value {worst.size:.3g}, batch {worst.batch})'
@@ -96,6 +103,7 @@ def random_inputs(
     rng: np.random.Generator,
     scale: float = 1.0,
     preprocess: Preprocess | None = None,
+    larger: Sequence[int] = (0, 0),
 ) -> dict[str, np.ndarray]:
     """Draw inputs: normal numbers, pictures where there is preprocessing, rows where a table is looked up.
 
@@ -108,11 +116,15 @@ def random_inputs(
     scale : float
         Deviation of the normal numbers.
     preprocess : Preprocess, optional
+    larger : (height, width)
+        By how much the pictures are larger than the net's own.
     """
     values = {}
     for value in graph.inputs:
+        more = [0] * (len(value.shape) - 2) + list(larger)
         shape = tuple(
-            batch if n == DYNAMIC and batch else m for n, m in zip(value.sizes, value.shape, strict=True)
+            batch if n == DYNAMIC and batch else m + d if n == OPEN else m
+            for n, m, d in zip(value.sizes, value.shape, more, strict=False)
         )
         limit = _index_limit(graph, value)
         if preprocess is not None and preprocess.input == value.blob:
@@ -178,14 +190,21 @@ def verify(
     own = {name: net.blobs[name].shape for name in net.inputs}
     rng = np.random.default_rng(seed)
     try:
-        for i, batch in enumerate(batches or [None]):
-            inputs = random_inputs(graph, batch, rng, (1.0, 60.0)[i % 2], preprocess)
-            expected = run_net(net, graph.outputs, inputs, preprocess)
+        for i, (batch, larger) in enumerate(_cases(graph, batches)):
+            inputs = random_inputs(graph, batch, rng, (1.0, 60.0)[i % 2], preprocess, larger)
+            try:
+                expected = run_net(net, graph.outputs, inputs, preprocess)
+            except NetError:
+                if larger == (0, 0):
+                    raise
+                continue  # not each size fits each net: sums of what was halved and doubled need even ones
             try:
                 found = run(inputs)
             except Exception as e:  # each runtime has its own
                 raise VerifyError(f"{against} does not run what was made: {e}") from e
             size = batch if batch is not None else next((len(v) for v in inputs.values() if v.ndim), 0)
+            if (picture := _picture(graph, larger)) and picture not in result.pictures:
+                result.pictures.append(picture)
             for name, value in expected.items():
                 result.differences.append(_compare(name, size, found[name], value))
     finally:
@@ -195,6 +214,20 @@ def verify(
     if not result.agrees:
         raise VerifyError(f"{result}; allowed is {tolerance:g} of the largest value")
     return result
+
+
+def _cases(graph: Graph, batches: Sequence[int] | None) -> list[tuple[int | None, tuple[int, int]]]:
+    """Batch sizes, and by how much pictures are larger: all of both, not all pairs."""
+    sizes: Sequence[int | None] = batches or [None]
+    if _picture(graph, (0, 0)) is None:
+        return [(size, (0, 0)) for size in sizes]
+    return [(sizes[i % len(sizes)], LARGER[i % len(LARGER)]) for i in range(max(len(sizes), len(LARGER)))]
+
+
+def _picture(graph: Graph, larger: tuple[int, int]) -> tuple[int, int] | None:
+    """Height and width of the first input where they are open."""
+    shape = next((value.shape for value in graph.inputs if OPEN in value.sizes), None)
+    return None if shape is None else (shape[2] + larger[0], shape[3] + larger[1])
 
 
 def run_net(

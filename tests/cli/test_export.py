@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from caffebn import Net
+from tests.cli.conftest import NET
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -103,3 +104,25 @@ def test_a_difference_fails(exported, tmp_path):
 def test_refusals(exported, target, name, words, said):
     result = exported(target, name, *words)
     assert result.exit_code == 1 and said in result.stderr
+
+
+def test_pictures_of_any_size(run, tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET[: NET.index('layer { name: "fc"')])
+    net = Net(tmp_path / "net.prototxt", "TEST")
+    net.params["bn"][1].data[...] = net.params["bn"][2].data[...] = 1
+    net.save(tmp_path / "net.caffemodel")
+    words = ["--to", "onnx", "-o", tmp_path / "net.onnx", "--open-size"]
+    result = run("export", tmp_path / "net.prototxt", tmp_path / "net.caffemodel", *words)
+    assert result.exit_code == 0 and "pictures of 6x5, 38x69" in result.stdout
+    assert onnxruntime.InferenceSession(tmp_path / "net.onnx").get_inputs()[0].shape == [
+        "batch",
+        3,
+        "height",
+        "width",
+    ]
+
+
+def test_pictures_of_one_size_alone(exported, tmp_path):
+    result = exported("onnx", "net.onnx", "--open-size")
+    assert result.exit_code == 1 and 'layer "fc" (InnerProduct)' in result.stderr
+    assert not (tmp_path / "net.onnx").exists()
