@@ -1,6 +1,6 @@
 """How much memory two steps of training ResNet-50 add to a fresh process.
 
-    python asv_bench/peak_memory.py caffebn 16 2     # program, batch, threads
+    python asv_bench/peak_memory.py caffebn 16 2     # program (caffebn, caffebn-recompute, torch), batch, threads
 
 The number is the highest resident size of the process, minus that after the imports.  PyTorch gets its weights from
 a net of caffebn, which is thrown away before the training begins.
@@ -37,11 +37,11 @@ def main(program: str, batch: int, threads: int) -> None:
     data = rng.standard_normal((batch, 3, 224, 224), dtype=np.float32)
     label = rng.integers(10, size=batch)
     definition = text.parse(resnet50(batch, train=True), "NetParameter")
-    if program == "caffebn":
+    if program != "torch":
         baseline = peak()
         p = text.parse('base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 weight_decay: 1e-4', "SolverParameter")
         p.net_param = definition
-        solver = caffebn.get_solver(p)
+        solver = caffebn.get_solver(p, keep=[], recompute=program == "caffebn-recompute")
         solver.net.blobs["data"].data[...] = data
         solver.net.blobs["label"].data[...] = label
         solver.step(2)

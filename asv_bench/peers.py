@@ -271,7 +271,7 @@ def trained_resnet(batch: int) -> Any:
     """A ResNet-50 for testing whose statistics are those of a training pass, so that outputs are of normal size."""
     caffebn.set_random_seed(1)
     train = make(resnet50(2, train=True), train=True)
-    net = make(resnet50(batch, train=False), train=False)
+    net = make(resnet50(batch, train=False), train=False, keep=[])
     net.share_with(train)
     return net
 
@@ -339,7 +339,7 @@ def solver_of(prototxt: str) -> Any:
         "SolverParameter",
     )
     p.net_param = text.parse(prototxt, "NetParameter")
-    solver = caffebn.get_solver(p)
+    solver = caffebn.get_solver(p, keep=[])
     rng = np.random.default_rng(1701)
     data, label = (solver.net.blobs[name].data for name in ("data", "label"))
     data[...] = rng.standard_normal(data.shape)
@@ -430,7 +430,9 @@ def memory(settings: Settings) -> Iterator[Case]:
     batch = 2 if settings.quick else 16
     missing = installed("torch", "torch")
     other: Any = missing or {"": peak("torch", batch, settings)}
-    yield Case(f"batch {batch}", peak("caffebn", batch, settings), {PEERS["torch"]: other}, unit="MB")
+    for case, program in [("", "caffebn"), (", recompute", "caffebn-recompute")]:
+        ours = peak(program, batch, settings)
+        yield Case(f"batch {batch}{case}", ours, {PEERS["torch"]: other}, unit="MB")
 
 
 def peak(program: str, batch: int, settings: Settings) -> float:

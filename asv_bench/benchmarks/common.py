@@ -40,6 +40,9 @@ THREADS = [_cores] if FEW else sorted({1, _cores})
 
 ALL_THREADS = THREADS[-1]
 
+#: What a net promises to keep: every blob, or its outputs alone.
+KEPT = {"outputs": []} if FEW else {"all": None, "outputs": []}
+
 
 def has_gpu() -> bool:
     """Say whether CuPy and a device are there."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .common import ALL_THREADS, BACKENDS, SEED, THREADS, Backend, random
+from .common import ALL_THREADS, BACKENDS, KEPT, SEED, THREADS, Backend, random
 
 
 def _input(name: str, *shape: int) -> str:
@@ -128,14 +128,14 @@ NETS = {
 }
 
 
-def make(text: str, train: bool, dtype: str = "float32"):
-    """Make a net of a prototxt, with random input."""
+def make(text: str, train: bool, dtype: str = "float32", **options):
+    """Make a net of a prototxt, with random input; options as for Net."""
     import caffebn
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "net.prototxt")
         path.write_text(text)
-        net = caffebn.Net(str(path), caffebn.TRAIN if train else caffebn.TEST, dtype=dtype)
+        net = caffebn.Net(str(path), caffebn.TRAIN if train else caffebn.TEST, dtype=dtype, **options)
     for blobs in net.params.values():
         if len(blobs) == 3:  # BatchNorm: the statistics of normalised data, or numbers grow layer by layer
             mean, var, factor = blobs
@@ -159,15 +159,15 @@ def select(backend: str) -> None:
 class _Net:
     """A net that is run; subclasses say which, and in which phase."""
 
-    param_names = ["net, batch", "threads", "backend"]
+    param_names = ["net, batch", "kept", "threads", "backend"]
     timeout = 300
     train = False
 
-    def setup(self, case, threads, backend):
+    def setup(self, case, kept, threads, backend):
         name, batch = case
         self.backend = Backend(backend, threads)
         select(backend)
-        self.net = make(NETS[name](batch, self.train), self.train)
+        self.net = make(NETS[name](batch, self.train), self.train, keep=KEPT[kept])
 
     def run(self):
         self.net.forward()
@@ -181,6 +181,7 @@ class Inference(_Net):
 
     params = [
         [("resnet50", 1), ("resnet50", 8), ("mobilenet_v1", 1), ("densenet_121", 1), ("perceptron", 1)],
+        list(KEPT),
         THREADS,
         BACKENDS,
     ]
@@ -194,6 +195,7 @@ class Training(_Net):
 
     params = [
         [("resnet50", 8), ("mobilenet_v1", 4), ("densenet_121", 2), ("perceptron", 60)],
+        list(KEPT),
         THREADS,
         BACKENDS,
     ]
@@ -206,14 +208,14 @@ class Training(_Net):
 class InferenceMemory(_Net):
     """The most memory that a process needs for the above."""
 
-    params = [[("resnet50", 1), ("resnet50", 8)], [ALL_THREADS], BACKENDS]
+    params = [[("resnet50", 1), ("resnet50", 8)], list(KEPT), [ALL_THREADS], BACKENDS]
 
     def peakmem_forward(self, *_):
         self.run()
 
 
 class TrainingMemory(_Net):
-    params = [[("resnet50", 8)], [ALL_THREADS], BACKENDS]
+    params = [[("resnet50", 8)], list(KEPT), [ALL_THREADS], BACKENDS]
     train = True
 
     def peakmem_forward_backward(self, *_):

@@ -28,18 +28,20 @@ class Use:
     Attributes
     ----------
     memory : Memory
-    size : int
-        Values of the largest of its blobs.
     data, diff : list of Blob
     busy : int
         A number whose bit t is set when the memory is in use at step t.
     """
 
     memory: Memory
-    size: int = 0
     data: list[Blob] = field(default_factory=list)
     diff: list[Blob] = field(default_factory=list)
     busy: int = 0
+
+    @property
+    def size(self) -> int:
+        """Values of the largest of its blobs."""
+        return max(blob.count for blob in (*self.data, *self.diff))
 
     def move(self, memory: Memory) -> None:
         """Let its blobs look at other memory."""
@@ -63,10 +65,6 @@ class MemoryPlan:
     backward : bool
         Whether passes backward are run, too.
 
-    Attributes
-    ----------
-    bytes : int
-        What values and gradients take, without parameters and the scratch memory of layers.
     """
 
     def __init__(self, net: Net, kept: Iterable[Blob], kept_diffs: Iterable[Blob], backward: bool = True):
@@ -81,7 +79,6 @@ class MemoryPlan:
                 members = use.diff if diff else use.data
                 if not any(blob is member for member in members):
                     members.append(blob)
-                use.size = max(use.size, blob.count)
                 times.setdefault(id(memory), []).append(time)
 
         forward = len(net.steps)
@@ -103,9 +100,14 @@ class MemoryPlan:
         own |= {id(blob.memories[1]) for blob in kept_diffs}
         self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
         self._places = _share(self._shared)
-        alone = [use.size for key, use in uses.items() if key in own or use.memory.parent is not None]
-        places = [max(use.size for use in place) for place in self._places]
-        self.bytes = net.dtype.itemsize * (sum(alone) + sum(places))
+        shared = {id(use) for use in self._shared}
+        self._alone = [use for use in uses.values() if id(use) not in shared]
+
+    @property
+    def bytes(self) -> int:
+        """What values and gradients take with the shapes of now, without parameters and the layers' scratch memory."""
+        places = [*([use] for use in self._alone), *self._places]
+        return self._net.dtype.itemsize * sum(max(use.size for use in place) for place in places)
 
     def apply(self) -> None:
         """Let the blobs look at the memory planned for them."""

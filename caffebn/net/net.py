@@ -447,8 +447,9 @@ class Net:
         self._backward_pass = Pass(self, self.backward_steps, backward=True)
         self._shared: MemoryPlan | None = None
         if not all(self._shown):
-            self._shared = self.plan_memory()
-            self._shared.apply()
+            plan = self.plan_memory()
+            plan.apply()
+            self._shared = plan
 
     def plan_memory(self, backward: bool = True) -> MemoryPlan:
         """Find out how much memory values and gradients take (``.bytes``); nothing is allocated.
@@ -460,6 +461,8 @@ class Net:
         """
         for step in self.steps:
             step.prepare()
+        if self._shared is not None:
+            return self._shared
         return MemoryPlan(self, self._blobs_that_last(), self._blobs_with_own_diff(), backward)
 
     def _blobs_that_last(self) -> list[Blob]:
