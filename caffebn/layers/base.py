@@ -165,6 +165,9 @@ class Layer:
         """Overwrite the diffs of the bottoms asked for, add to those of the blobs asked for."""
         raise NotImplementedError
 
+    def before_launch(self) -> None:
+        """What the host does before a recorded forward pass is launched again: nothing for most layers."""
+
     def macs(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> int:
         """Multiply-adds of one forward pass; 0 for layers that only move or activate."""
         return 0

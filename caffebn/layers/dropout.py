@@ -41,10 +41,6 @@ class Dropout(Neuron):
     def repeatable(self) -> bool:  # type: ignore[override]
         return self.phase == "TEST"
 
-    @property
-    def needs_host(self) -> bool:
-        return self.phase == "TRAIN"  # random numbers are those of the host
-
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         self.ratio = self.param.dropout_ratio
         if not 0 <= self.ratio < 1:
@@ -58,15 +54,18 @@ class Dropout(Neuron):
         super().reshape(bottom, top)
         if self.phase == "TRAIN":
             self.mask = self.scratch(bottom[0].shape, np.uint8)
-            self.drawn = np.empty(bottom[0].shape, self.dtype)
+            self.keep = self.ops.KeepMask(self.rng, self.dtype, self.mask)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         if self.phase == "TEST":
             self.copy_data(bottom[0], top[0])
             return
-        self.rng.random(out=self.drawn, dtype=self.dtype)
-        self.put(self.drawn >= self.ratio, self.mask)
+        self.keep.draw(self.ratio)
         self.ops.dropout(bottom[0].data, self.mask, 1 / (1 - self.ratio), top[0].data)
+
+    def before_launch(self) -> None:
+        if self.phase == "TRAIN":
+            self.keep.follow()
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         if not propagate_down[0]:

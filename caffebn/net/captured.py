@@ -99,4 +99,6 @@ class Captured:
             raise ArgumentError(
                 "launch: blobs have other shapes or memory than when the pass was recorded: capture it again"
             )
+        for layer in self._net.layers[self._first :]:
+            layer.before_launch()
         self._graph.launch()

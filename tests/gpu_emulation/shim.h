@@ -222,6 +222,10 @@ static inline unsigned __ballot_sync(unsigned, bool v) {
     return found;
 }
 
+static inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return (unsigned long long)(((unsigned __int128)a * b) >> 64);
+}
+
 static inline int __ffs(unsigned v) {
     return __builtin_ffs((int)v);
 }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import caffebn
+from caffebn import seeding
 from caffebn.errors import ArgumentError
 from tests.layers.nets import randomise
 
@@ -81,12 +82,39 @@ def test_refusals():
         ArgumentError, match="other shapes or memory than when the pass was recorded: capture it again"
     ):
         graph.launch()
-    dropout = 'layer { name: "drop" type: "Dropout" bottom: "x" top: "z" }'
-    net = caffebn.Net.from_text(NET + dropout, caffebn.TRAIN, device="gpu")
-    with pytest.raises(
-        ArgumentError, match=r'^capture: layer "drop" \(Dropout\) works on the host in each pass'
-    ):
+    filtered = 'layer { name: "f" type: "Filter" bottom: "x" bottom: "label" top: "z" }'
+    net = caffebn.Net.from_text(NET + filtered, caffebn.TRAIN, device="gpu")
+    with pytest.raises(ArgumentError, match=r'^capture: layer "f" \(Filter\) works on the host in each pass'):
         net.capture()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dropout_goes_on_with_the_numbers_of_the_host(dtype):
+    """One seed gives one training: on the CPU, on the GPU, and recorded; drawing on the host in between, too."""
+    drops = """
+layer { name: "d1" type: "Dropout" bottom: "x" top: "z1" dropout_param { dropout_ratio: 0.3 } }
+layer { name: "d2" type: "Dropout" bottom: "z1" top: "z2" }
+"""
+    text = NET[: NET.index('layer { name: "ip"')] + drops
+    found = []
+    for device, recorded in (("cpu", False), ("gpu", False), ("gpu", True)):
+        caffebn.set_random_seed(7)
+        net = caffebn.Net.from_text(text, caffebn.TRAIN, device=device, dtype=dtype)
+        net.blobs["x"].data[...] = 1
+        run = net.capture().launch if recorded else net.run_forward
+        values = []
+        for k in range(4):
+            run()
+            values.append([net.blobs[name].data.copy() for name in ("z1", "z2")])
+            if k == 1:
+                values.append(seeding.generator().random(3, np.float32))
+        found.append([np.concatenate([np.ravel(v) for v in row]) for row in values])
+        found[-1].append(seeding.generator().random(1))
+    for row in zip(*found, strict=True):
+        np.testing.assert_array_equal(row[1], row[0])
+        np.testing.assert_array_equal(row[2], row[0])
+    assert (found[0][0] != found[0][1]).any()
 
 
 def test_a_net_of_the_host_cannot_be_recorded():

@@ -82,6 +82,27 @@ def test_any_order_of_threads_gives_the_same_bits(op, dtype, calls, on_device):
         assert found[0] == found[1], shape
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+def test_masks_are_those_of_the_host(gpu, device, backwards):
+    """Any numbers of either kind after each other, drawn on the device or by the user: the generators agree."""
+    gpu_emulation.run_backwards(backwards)
+    sizes = np.random.default_rng(0)
+    host, other = np.random.default_rng(5), np.random.default_rng(5)
+    try:
+        for k in range(40):
+            n = int(sizes.integers(0, 3000)) if k % 3 else int(sizes.integers(0, 5))
+            dtype = np.dtype(np.float32 if sizes.random() < 0.7 else np.float64)
+            expected, found = np.zeros(n, np.uint8), device.zeros(n, np.uint8)
+            caffebn.ops.get("reference").KeepMask(host, dtype, expected).draw(0.3)
+            gpu.KeepMask(other, dtype, found).draw(0.3)
+            np.testing.assert_array_equal(device.to_host(found), expected)
+            assert host.bit_generator.state == other.bit_generator.state
+            if k % 7 == 0:
+                assert host.random(dtype=dtype) == other.random(dtype=dtype)
+    finally:
+        gpu_emulation.run_backwards(False)
+
+
 # -- complaints ------------------------------------------------------------------------------------------------
 
 

@@ -105,9 +105,11 @@ from caffebn.ops.cpu.update import (
     update_sgd,
 )
 from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.masks import KeepMask
 
 __all__ = [
     "ConvGeometry",
+    "KeepMask",
     "absolute",
     "accuracy",
     "add_from",

@@ -80,6 +80,7 @@ from caffebn.ops.gpu.loss import (
     sigmoid_cross_entropy_backward,
 )
 from caffebn.ops.gpu.lrn import lrn_across, lrn_across_backward, lrn_within, lrn_within_backward
+from caffebn.ops.gpu.masks import KeepMask
 from caffebn.ops.gpu.pool import (
     ave_pool,
     ave_pool_backward,
@@ -109,6 +110,7 @@ from caffebn.ops.gpu.update import (
 
 __all__ = [
     "ConvGeometry",
+    "KeepMask",
     "absolute",
     "accuracy",
     "add_from",

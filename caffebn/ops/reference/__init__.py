@@ -5,6 +5,7 @@ The arguments are not checked.
 """
 
 from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.masks import KeepMask
 from caffebn.ops.reference.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
 from caffebn.ops.reference.channel import (
     affine,
@@ -117,6 +118,7 @@ from caffebn.ops.reference.update import (
 
 __all__ = [
     "ConvGeometry",
+    "KeepMask",
     "absolute",
     "accuracy",
     "add_from",
