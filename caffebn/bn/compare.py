@@ -74,6 +74,8 @@ class Comparison:
         In the order of the first net.
     missing : list of str
         Layers of the first net without a counterpart.
+    left_out : list of str
+        Layers of the first net that were not run: of types that caffebn does not have, and those behind them.
     first : Row or None
         The first value that differs.
     crossed : str
@@ -90,6 +92,7 @@ class Comparison:
     tolerance: float
     rows: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     first: Row | None = None
     crossed: str = ""
     trials: list[Trial] = field(default_factory=list)
@@ -190,6 +193,7 @@ def compare(
     result = Comparison(
         first.label, second.label, tolerance if tolerance is not None else _EXACT if exact else _SINGLE
     )
+    result.left_out = first.left_out
     _Matching(first, second, found, dict(names or {}), result).run(trials, means)
     return result
 

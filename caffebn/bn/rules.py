@@ -62,6 +62,12 @@ def no_net(case: Case) -> Iterator[Finding]:
             continue
         where, message = getattr(e, "where", None), getattr(e, "message", str(e))
         unknown = [layer for layer in view.definition.layer if find_type(layer.type) is None]
+        if unknown:
+            types = ", ".join(dict.fromkeys(layer.type for layer in unknown))
+            where, message = (
+                unknown[0].where,
+                f"{len(unknown)} layers are of types that caffebn does not have: {types}",
+            )
         yield Finding(
             "BN001", "note" if unknown else "error", "", _place(view, where), message,
             "rules that need the sizes of blobs were not asked (BN401)",

@@ -24,6 +24,7 @@ from caffebn.bn.opening import (
     definition_of,
     fill,
     make_net,
+    runnable,
     same_random_numbers,
 )
 from caffebn.errors import ArgumentError, CaffebnError, FileError, FormatError, missing_package
@@ -68,6 +69,9 @@ class NetSide(Side):
     Attributes
     ----------
     definition : Message
+        The part that can be run: without layers of unknown types, and those behind them.
+    left_out : list of str
+        The names of the other layers.
     net : Net
     graph : Graph
     values : dict of ndarray by Value
@@ -78,7 +82,7 @@ class NetSide(Side):
 
     def __init__(self, definition: Definition, weights: Weights | None, label: str = ""):
         self.label = label or (str(definition) if not isinstance(definition, Message) else definition.name)
-        self.definition = definition_of(definition)
+        self.definition, self.left_out = runnable(definition_of(definition))
         with same_random_numbers(1):
             self.net = make_net(self.definition, weights, "float64")
         self.graph = Graph(self.definition, self.net)

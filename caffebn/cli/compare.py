@@ -131,6 +131,12 @@ def _show(result: Comparison, show_all: bool) -> None:
         some = ", ".join(result.missing[:5]) + (" ..." if len(result.missing) > 5 else "")
         click.echo(f"; {len(result.missing)} layers have no counterpart: {some}", nl=False)
     click.echo(".")
+    if result.left_out:
+        some = ", ".join(result.left_out[:5]) + (" ..." if len(result.left_out) > 5 else "")
+        show.warning(
+            f"{len(result.left_out)} layers were not compared, for caffebn does not have their types or those before "
+            f"them: {some}"
+        )
     if result.first is None:
         click.echo(f"EQUAL; the largest relative error is {_worst(result.rows):.1e}.")
         return

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from caffebn import export
+from caffebn.bn.opening import definition_of
 from caffebn.cli import nets
 from caffebn.cli.classify import Numbers, read_mean
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.export.graph import needed
 from caffebn.export.onnx_model import OPSET, OPSETS
 from caffebn.export.verify import TOLERANCE
 from caffebn.net import Net
@@ -89,7 +91,7 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
     if Path(out).suffix not in ENDINGS[target]:
         raise ArgumentError(f"{out}: --to {target} writes a file that ends in {' or '.join(ENDINGS[target])}")
     _refuse_others(target)
-    made = nets.open_net(net, "test", weights, batch)
+    made = _open(net, weights, batch, options["outputs"])
     if target == "onnx":
         _onnx(made, out, options)
     elif target == "torch":
@@ -97,6 +99,24 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
     else:
         count = len(export.arrays(made, out))
         click.echo(f"{count} arrays written to {out}")
+
+
+def _open(path: str, weights: str, batch: int | None, outputs: tuple[str, ...]) -> Net:
+    """Make the net, or with --output the part of it that these blobs need: what is behind may be of unknown types."""
+    if not outputs:
+        return nets.open_net(path, "test", weights, batch)
+    definition = definition_of(path)
+    blobs = {top for layer in definition.layer for top in layer.top}
+    for name in outputs:
+        if name not in blobs:
+            raise ArgumentError(f'there is no blob "{name}" to end in{did_you_mean(name, blobs)}')
+    definition.layer = needed(definition.layer, outputs)
+    net = Net(definition, "TEST", weights=weights)
+    if net.weights_report is not None:
+        net.weights_report.check()
+    if batch is not None:
+        nets.set_batch(net, batch)
+    return net
 
 
 _COMMON = {"outputs", "fixed_batch", "check", "tolerance"}

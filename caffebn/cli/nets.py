@@ -20,6 +20,7 @@ __all__ = [
     "is_binary",
     "net",
     "open_net",
+    "open_part",
     "phase",
     "read_message",
     "read_net",
@@ -85,6 +86,24 @@ def open_net(
         made.weights_report.check()
     if batch is not None:
         set_batch(made, batch)
+    return made
+
+
+def open_part(path: str, weights: str) -> Net:
+    """Make the part of a net in TEST that needs no layers of unknown types, with its weights, and name the others."""
+    from caffebn.bn.opening import definition_of, runnable
+
+    definition, left_out = runnable(definition_of(path))
+    if left_out:
+        some = ", ".join(left_out[:5]) + (" ..." if len(left_out) > 5 else "")
+        warnings.warn(
+            f"{len(left_out)} layers are left out, for caffebn does not have their types or those before them: {some}",
+            CaffebnWarning,
+            stacklevel=2,
+        )
+    made = Net(definition, "TEST", weights=weights)
+    if made.weights_report is not None:
+        made.weights_report.check()
     return made
 
 

@@ -58,7 +58,7 @@ def runs(runs: tuple[str, ...], output: str) -> None:
 @_output
 def stats(net: str, weights: str, output: str) -> None:
     """Plot mean, variance, gamma and beta of each BatchNorm and its Scale; name the dead channels."""
-    made = nets.open_net(net, "test", weights)
+    made = nets.open_part(net, weights)
     _finish(plot.statistics_panels(made), output, made.name)
 
 
@@ -68,7 +68,7 @@ def stats(net: str, weights: str, output: str) -> None:
 @_output
 def weights(net: str, weights: str, output: str) -> None:
     """Plot the weights of each layer and their norms; name outputs whose weights are all 0."""
-    made = nets.open_net(net, "test", weights)
+    made = nets.open_part(net, weights)
     _finish(plot.weight_panels(made), output, made.name)
 
 
@@ -88,7 +88,7 @@ def weights(net: str, weights: str, output: str) -> None:
 @inputs.picture_options
 def activations(net: str, weights: str, output: str, source: str, pictures: dict[str, Any]) -> None:
     """Run a net and plot what each layer makes; name the channels that never vary."""
-    made = nets.open_net(net, "test", weights)
+    made = nets.open_part(net, weights)
     if source != "random" and not made.inputs:
         raise ArgumentError(f"--input {source}: the net has no inputs, it reads its own data")
     fill(made, random_inputs(made) if source == "random" else inputs.read_input(made, source, pictures))

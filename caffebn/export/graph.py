@@ -17,7 +17,7 @@ from caffebn.layers import Layer
 from caffebn.net import Net
 from caffebn.proto import Message
 
-__all__ = ["DYNAMIC", "OPEN", "Graph", "Node", "Value", "fold", "statistics", "trace"]
+__all__ = ["DYNAMIC", "OPEN", "Graph", "Node", "Value", "fold", "needed", "statistics", "trace"]
 
 DYNAMIC = -1
 """A size that follows the batch."""
@@ -174,18 +174,23 @@ def trace(
     return graph
 
 
+def needed(layers: Sequence[Message], outputs: Sequence[str]) -> list[Message]:
+    """Return copies of the layers on which these blobs depend, in their last version."""
+    wanted, kept = set(outputs), []
+    for layer in reversed(layers):
+        if wanted.intersection(layer.top):
+            wanted.update(layer.bottom)
+            kept.append(layer.copy())
+    return kept[::-1]
+
+
 def _cut(net: Net, outputs: Sequence[str]) -> Net:
     """Make a net of the layers on which these blobs depend, with the same parameters."""
     for name in outputs:
         if name not in net.blobs:
             raise ArgumentError(f'there is no blob "{name}" to end in{did_you_mean(name, net.blobs)}')
-    wanted, kept = set(outputs), []
-    for layer in reversed(net.layers):
-        if wanted.intersection(net.top_names[layer.name]):
-            wanted.update(net.bottom_names[layer.name])
-            kept.append(layer.spec.copy())
     definition = Message("NetParameter", name=net.name)
-    definition.layer = kept[::-1]
+    definition.layer = needed([layer.spec for layer in net.layers], outputs)
     for spec in definition.layer:
         spec.clear("blobs")
     part = Net(definition, net.phase, device=net.device, dtype=net.dtype)

@@ -589,3 +589,14 @@ def test_command_usage(cli, files):
     assert cli("compare", "nothing", a).exit_code == 2
     result = cli("compare", a, a, "--dump", files / "x.txt")
     assert result.exit_code == 2 and "stored in a .npz file" in result.stderr
+
+
+def test_layers_of_other_programs_are_left_out_and_named(cli, weights, tmp_path):
+    ending = layer("PriorBox", "box", "conv2 data") + layer("ReLU", "last", "box")
+    found = compare((blocks.parse(CUT + ending), weights), (blocks.parse(CUT), weights))
+    assert found.equal and found.left_out == ["box", "last"]
+    (tmp_path / "net.prototxt").write_text(CUT + ending)
+    make_net(blocks.parse(CUT), weights).save(tmp_path / "w.caffemodel")
+    result = cli("compare", f"{tmp_path / 'net.prototxt'},{tmp_path / 'w.caffemodel'}", tmp_path / "w.caffemodel")
+    assert result.exit_code == 0 and "EQUAL" in result.stdout
+    assert "2 layers were not compared, for caffebn does not have their types" in result.stderr

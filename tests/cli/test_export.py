@@ -126,3 +126,17 @@ def test_pictures_of_one_size_alone(exported, tmp_path):
     result = exported("onnx", "net.onnx", "--open-size")
     assert result.exit_code == 1 and 'layer "fc" (InnerProduct)' in result.stderr
     assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_net_that_ends_in_layers_of_other_programs(run, files, tmp_path):
+    """The heads of detectors: the net is cut before it is made."""
+    net, weights = files
+    net.write_text(NET + 'layer { name: "box" type: "PriorBox" bottom: "conv" bottom: "data" top: "box" }')
+    words = ["export", net, weights, "--to", "onnx", "-o", tmp_path / "net.onnx"]
+    result = run(*words)
+    assert result.exit_code == 1 and 'layer "box": unknown layer type "PriorBox"' in result.stderr
+    assert run(*words, "--output", "prob", "--output", "conv", "--batch", "3").exit_code == 0
+    outputs = onnxruntime.InferenceSession(tmp_path / "net.onnx").get_outputs()
+    assert [out.name for out in outputs] == ["prob", "conv"]
+    result = run(*words, "--output", "pro")
+    assert result.exit_code == 1 and 'there is no blob "pro" to end in; did you mean "prob"?' in result.stderr
