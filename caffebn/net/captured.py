@@ -34,6 +34,7 @@ class Captured:
     def __init__(self, net: Net, backward: bool = False):
         if net.device != "gpu":
             raise ArgumentError(f'capture: the net runs on the {net.device}; make it with device="gpu"')
+        net.check_gpu()
         layers = net.layers
         self._first = next((i for i, layer in enumerate(layers) if not layer.needs_host), len(layers))
         for layer in layers[self._first :]:
@@ -93,6 +94,7 @@ class Captured:
         ArgumentError
             A blob has another shape, or lies elsewhere, than when the pass was recorded.
         """
+        self._net.check_gpu()
         if self._first:
             self._net._forward(0, self._first - 1)
         if self._all_shapes() != self._shapes or any(m.flat_on_gpu is not at for m, at in self._memories):

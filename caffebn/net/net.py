@@ -203,6 +203,7 @@ class Net:
             definition = blocks.read(model, strict=strict)
         self.device = device or _default_device
         self.ops, self.arrays = ops.get(self.device), ops.arrays(self.device)
+        self._gpu = self.arrays.selected() if self.device == "gpu" else None
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.float32, np.float64):
             raise ArgumentError(f"dtype: expected float32 or float64, found {self.dtype}")
@@ -617,6 +618,7 @@ class Net:
         """Run layers as `forward` does, and return nothing: on a GPU, before they are done (see `synchronize`)."""
         first = self._layer_index(start) if start is not None else 0
         last = self._layer_index(end) if end is not None else len(self.layers) - 1
+        self.check_gpu()
         try:
             self._forward(first, last)
         except DeviceError as e:
@@ -635,6 +637,19 @@ class Net:
             A label that is no class, and the like, that a layer has met since the last look at any value.
         """
         self.arrays.synchronize()
+
+    def check_gpu(self) -> None:
+        """Refuse to run while another GPU than the net's is the current one of this thread.
+
+        Raises
+        ------
+        DeviceError
+        """
+        if self._gpu is not None and self.arrays.selected() != self._gpu:
+            raise DeviceError(
+                f'net "{self.name}" is on GPU {self._gpu}, and this thread is at GPU {self.arrays.selected()}: call '
+                f"set_device({self._gpu}) before, in each thread that runs the net"
+            )
 
     def _advised(self, e: DeviceError) -> DeviceError:
         """Add to what is said about memory that is not there how large a batch may fit: memory grows with it."""
@@ -720,6 +735,7 @@ class Net:
         """Run layers as `backward` does, and return nothing: on a GPU, before they are done (see `synchronize`)."""
         first = self._layer_index(start) if start is not None else len(self.layers) - 1
         last = self._layer_index(end) if end is not None else 0
+        self.check_gpu()
         try:
             self._backward(first, last)
         except DeviceError as e:

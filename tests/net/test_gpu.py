@@ -90,6 +90,22 @@ def test_a_layer_in_python_finds_arrays_of_the_host(net):
     np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-10, atol=1e-12)
 
 
+def test_a_net_stays_on_its_gpu(net):
+    arrays = ops.arrays("gpu")
+    if arrays.count() < 2:
+        pytest.skip("there is one GPU")
+    graph = net.capture()
+    caffebn.set_device(1)
+    try:
+        words = r"is on GPU 0, and this thread is at GPU 1: call set_device\(0\) before"
+        for call in (net.forward, net.backward, net.capture, graph.launch):
+            with pytest.raises(DeviceError, match=words):
+                call()
+    finally:
+        caffebn.set_device(0)
+    net.forward()
+
+
 def test_weights_are_saved_and_loaded(net, tmp_path):
     net.forward()
     net.save(tmp_path / "net.caffemodel")

@@ -163,7 +163,9 @@ def library(name: str) -> str:
 
 def limit_memory(size: int | None) -> None:
     """Limit what CuPy's memory pool of the current device may hold, in bytes; None for no limit."""
-    cupy.get_default_memory_pool().set_limit(size=size or 0)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()  # what it keeps for later counts, too
+    pool.set_limit(size=size or 0)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------
