@@ -428,37 +428,30 @@ def channel_of(shape: tuple[int, int, int], memory: int = 512 << 20) -> Iterator
 
 
 def mlp() -> Iterator[Row]:
-    """Training iterations of 784-100-100-100-10 with BatchNorm, batch 60, with and without a graph."""
+    """Training iterations of 784-100-100-100-10 with BatchNorm, batch 60, with and without graphs."""
     import numpy as np
 
-    from caffebn.net import TRAIN, Net
+    from caffebn import blocks
+    from caffebn.proto import text
+    from caffebn.solvers import get_solver
 
-    text = (
+    net = (
         'layer { name: "in" type: "Input" top: "data" top: "label" '
         "input_param { shape { dim: 60 dim: 1 dim: 28 dim: 28 } shape { dim: 60 } } }\n"
         f'include: "{ROOT}/prototxt_examples/mnist_bn/net.prototxt"\n'
         'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "score" bottom: "label" top: "loss" }'
     )
-    net = Net.from_text(text, TRAIN, device="gpu")
-    net.blobs["data"].data[...] = np.random.default_rng(0).random((60, 1, 28, 28))
-
-    def step() -> None:
-        net.clear_param_diffs()
-        net.run_forward()
-        net.run_backward()
-
-    rows = [
-        {
-            "what": "MLP with BatchNorm, forward and backward, batch 60",
-            "iterations/s": 1 / seconds(step, net.synchronize),
-        }
-    ]
-    yield rows[0]
-    graph = net.capture(backward=True)
-    rows.append(
-        {"what": "the same, recorded as a graph", "iterations/s": 1 / seconds(graph.launch, net.synchronize)}
-    )
-    yield rows[1]
+    p = text.parse('base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005', "SolverParameter")
+    p.net_param = blocks.parse(net)
+    solver = get_solver(p, device="gpu")
+    solver.net.blobs["data"].data[...] = np.random.default_rng(0).random((60, 1, 28, 28))
+    rows: list[Row] = []
+    for what in ("MLP with BatchNorm, training, batch 60", "the same, recorded as graphs"):
+        speed = 1 / seconds(lambda: solver.step(1), solver.net.synchronize)
+        rows.append({"what": what, "iterations/s": speed})
+        yield rows[-1]
+        if len(rows) == 1:
+            solver.capture()
     if torch := torch_with_cuda():
         layers: list[Any] = [torch.nn.Flatten()]
         for a, b in ((784, 100), (100, 100), (100, 100)):
@@ -466,10 +459,12 @@ def mlp() -> Iterator[Row]:
         model = torch.nn.Sequential(*layers, torch.nn.Linear(100, 10)).cuda()
         x, label = torch.rand(60, 1, 28, 28, device="cuda"), torch.zeros(60, dtype=torch.long, device="cuda")
         loss = torch.nn.CrossEntropyLoss()
+        rule = torch.optim.SGD(model.parameters(), 0.01, 0.9, weight_decay=5e-4)
 
         def peer() -> None:
-            model.zero_grad(set_to_none=False)
+            rule.zero_grad()
             loss(model(x), label).backward()
+            rule.step()
 
         peer_rate = 1 / seconds(peer, torch.cuda.synchronize)
         for row in rows:

@@ -28,7 +28,7 @@ class Captured:
     Raises
     ------
     ArgumentError
-        The net is on the host, or a layer behind the first others works there.
+        The net is on the host, or a layer behind the first others works there, or the net has callbacks.
     """
 
     def __init__(self, net: Net, backward: bool = False):
@@ -37,6 +37,10 @@ class Captured:
         net.check_gpu()
         layers = net.layers
         self._first = next((i for i, layer in enumerate(layers) if not layer.needs_host), len(layers))
+        if any(net._callbacks.values()):
+            raise ArgumentError(
+                "capture: the net has callbacks (debug_info is one), and a recorded pass can call none: make another"
+            )
         for layer in layers[self._first :]:
             if layer.needs_host or layer.reshapes_each_pass:
                 raise ArgumentError(

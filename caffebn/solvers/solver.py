@@ -28,6 +28,7 @@ from caffebn.errors import (
     did_you_mean,
 )
 from caffebn.net import Net, default_device, set_device
+from caffebn.net.captured import Captured
 from caffebn.proto import Message, upgrade
 from caffebn.solvers import policies
 from caffebn.solvers.diagnosis import first_not_finite, single_item_batch_norms
@@ -164,6 +165,7 @@ class Solver:
         self.listeners: list[Listener] = [_log]
         self.hooks: list[Hook] = [Tests(), Display(), Snapshots()]
         self._checked_batch = False
+        self._captured: Captured | None = None
 
     # -- pycaffe's interface -----------------------------------------------------------------------
 
@@ -347,6 +349,29 @@ class Solver:
         """Make `step` or `solve`, called meanwhile from a hook or a callback, end after the running iteration."""
         self._stopping = True
 
+    def capture(self) -> None:
+        """Record forward and backward pass as a CUDA graph, and launch it in each iteration from now on.
+
+        An update is launched as a graph, too, when its numbers are those of the one before: as with a learning
+        rate that stays, without `clip_gradients`, and by other rules than Adam and Nadam, whose factors change
+        each time.  Call it again when shapes have changed.
+
+        Raises
+        ------
+        SolverError
+            `iter_size` is more than 1.
+        ArgumentError
+            The net cannot be recorded, see `Net.capture`.
+        """
+        if self.param.iter_size > 1:
+            raise SolverError(
+                f"capture: a recorded pass begins with gradients of 0, so iter_size has to be 1, "
+                f"found {self.param.iter_size}: use a larger batch",
+                self.param.where_of("iter_size"),
+            )
+        self._captured = self.net.capture(backward=True)
+        self._updater.record()
+
     def test(self, index: int = 0) -> TestResult:
         """Run a test net `test_iter` times forward.
 
@@ -401,7 +426,11 @@ class Solver:
         self.loss = 0.0
 
     def _pass(self) -> float:
-        loss = self.net.forward_backward()
+        if self._captured is not None:
+            self._captured.launch()
+            loss = self.net.loss
+        else:
+            loss = self.net.forward_backward()
         if not math.isfinite(loss):
             raise SolverError(
                 f"iteration {self._iteration}: the loss is {loss:g}; {first_not_finite(self.net)}"

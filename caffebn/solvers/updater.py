@@ -7,8 +7,9 @@ and have equal multipliers are one piece, and each piece is one call.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,12 @@ class Updater:
         self._sets = [Memory(net.dtype, self._offsets[-1]) for _ in range(rule.histories)]
         self._settings: list[tuple[float, float]] = []
         self._pieces: list[tuple[slice, float, float]] = []
-        self._square = ops.arrays(net.device).zeros(1, np.float64)
+        self._arrays = ops.arrays(net.device)
+        self._square = self._arrays.zeros(1, np.float64)
+        self._records = False
+        self._graph: Any = None
+        self._of_graph: tuple | None = None  # the numbers of the update in the graph
+        self._last: tuple | None = None
 
     @property
     def history(self) -> list[np.ndarray]:
@@ -152,9 +158,32 @@ class Updater:
         decay, l1 = p.weight_decay, p.regularization_type == "L1"
         memories = [self._net.parameters.data, self._net.parameters.diff, *self._sets]
         flats = [memory.on(self._net.device) for memory in memories]
-        for piece, lr_mult, decay_mult in self._pieces:
-            arrays = [flat[piece] for flat in flats]
-            self._op(*arrays, rate * lr_mult * factor, *numbers, scale, decay * decay_mult, l1)
+        calls = [
+            (piece, (rate * lr_mult * factor, *numbers, scale, decay * decay_mult, l1))
+            for piece, lr_mult, decay_mult in self._pieces
+        ]
+
+        def work() -> None:
+            for piece, values in calls:
+                self._op(*(flat[piece] for flat in flats), *values)
+
+        if self._records:
+            self._apply_recorded(work, (*map(id, flats), *((c[0].start, c[0].stop, c[1]) for c in calls)))
+        else:
+            work()
+
+    def record(self) -> None:
+        """On a GPU: launch updates whose numbers are those of the one before as a graph, from now on."""
+        self._records = True
+
+    def _apply_recorded(self, work: Callable[[], None], numbers: tuple) -> None:
+        if numbers == self._of_graph:
+            self._graph.launch()
+        elif numbers == self._last:
+            self._graph, self._of_graph = self._arrays.Graph(work), numbers  # runs the work once, too
+        else:
+            work()
+        self._last = numbers
 
     def _clip(self, limit: float) -> float:
         """Return the factor that brings the norm of all gradients down to `limit`; negative is no limit."""
