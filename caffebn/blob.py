@@ -101,7 +101,7 @@ class Memory:
         """The memory on the host as an array of one axis, at least `size` long."""
         if self.parent is not None:
             whole = self.parent.flat
-            if self._flat is None:
+            if self._flat is None or self._flat.base is not whole.base:  # the whole has grown
                 self._flat = whole[self.offset : self.offset + self.size]
             return self._flat
         if self._flat is None:
@@ -362,6 +362,11 @@ class Blob:
     def lies_in(self, memory: Memory) -> bool:
         """Whether the data is a piece of `memory`."""
         return self._data.parent is memory
+
+    def lies_at(self, other: Blob, offset: int) -> bool:
+        """Whether the data is that of `other` from the value with the number `offset` on."""
+        own, whole = self.memories[0], other.memories[0]
+        return own.parent is whole and own.offset == offset
 
     def move_to(self, data: Memory, diff: Memory) -> None:
         """Move the values into other memory (a piece of a net's flat buffers)."""

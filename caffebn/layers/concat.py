@@ -20,6 +20,9 @@ class Concat(Layer):
 
     Backward: each bottom gets its piece of the top's gradient.
 
+    Where the top is its bottoms one behind the other in memory (a single image, or axis 0), a net that shares memory
+    may have them written there, and nothing is copied.
+
     Raises
     ------
     NetError
@@ -68,7 +71,8 @@ class Concat(Layer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         y = top[0].data.reshape(self.whole)
         for blob, (offset, shape) in zip(bottom, self.pieces, strict=True):
-            self.ops.copy_into(blob.data.reshape(shape), y, offset)
+            if not blob.lies_at(top[0], offset):  # else it has been written where it belongs
+                self.ops.copy_into(blob.data.reshape(shape), y, offset)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         dy = top[0].diff.reshape(self.whole)

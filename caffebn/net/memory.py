@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffebn.blob import Blob, Memory
 from caffebn.net.fuse import Again, NormStep
@@ -31,12 +31,18 @@ class Use:
     data, diff : list of Blob
     busy : int
         A number whose bit t is set when the memory is in use at step t.
+    home : Memory
+        Where it is planned to be.
     """
 
     memory: Memory
     data: list[Blob] = field(default_factory=list)
     diff: list[Blob] = field(default_factory=list)
     busy: int = 0
+    home: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.home = self.memory
 
     @property
     def size(self) -> int:
@@ -99,6 +105,7 @@ class MemoryPlan:
         own = {id(memory) for blob in kept for memory in blob.memories}
         own |= {id(blob.memories[1]) for blob in kept_diffs}
         self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
+        self.joints = [] if self._net.backward_steps or net.device == "gpu" else self._find_joints(uses)
         self._places = _share(self._shared)
         shared = {id(use) for use in self._shared}
         self._alone = [use for use in uses.values() if id(use) not in shared]
@@ -106,20 +113,88 @@ class MemoryPlan:
     @property
     def bytes(self) -> int:
         """What values and gradients take with the shapes of now, without parameters and the layers' scratch memory."""
+        joined = {id(joint.use) for joint in self.joints if joint.fits}
         places = [*([use] for use in self._alone), *self._places]
-        return self._net.dtype.itemsize * sum(max(use.size for use in place) for place in places)
+        sizes = (max((use.size for use in place if id(use) not in joined), default=0) for place in places)
+        return self._net.dtype.itemsize * sum(sizes)
+
+    def _find_joints(self, uses: dict[int, Use]) -> list[Joint]:
+        """Find bottoms of Concat layers that could be written where the layer would put them."""
+        steps = self._net.steps
+        if any(layer.reshapes_each_pass for layer in self._net.layers):
+            return []  # shapes have to be known before anything is written
+        writers: dict[int, list[int]] = {}
+        for time, step in enumerate(steps):
+            for blob in step.written():
+                writers.setdefault(id(blob.memories[0]), []).append(time)
+        shared = {id(use) for use in self._shared}
+        found: list[Joint] = []
+        for time, step in enumerate(steps):
+            if step.layers[0].type != "Concat" or len(step.layers) > 1:
+                continue
+            (_, (top,), _) = self._net.blobs_of(step.first)
+            whole = uses[id(top.memories[0])]
+            bottoms = self._net.blobs_of(step.first)[0]
+            for position, bottom in enumerate(bottoms):
+                use = uses[id(bottom.memories[0])]
+                once = sum(other.memories[0] is use.memory for other in bottoms) == 1
+                taken = any(joint.use is use for joint in found)
+                # nobody may change the values in either place while they are read in the other
+                written, changed = writers.get(id(use.memory), [time]), writers[id(whole.memory)][-1]
+                still = written[-1] < time and (changed == time or use.busy >> (time + 1) == 0)
+                if once and not taken and still and id(use) in shared and not use.diff:
+                    found.append(Joint(step.layers[0], top, position, use))
+                    whole.busy |= use.busy
+        return found
 
     def apply(self) -> None:
         """Let the blobs look at the memory planned for them."""
         for place in self._places:
             memory = self._net.new_memory()
             for use in place:
-                use.move(memory)
+                use.home = memory
+        self.loosen()
+        self.join()
+
+    def loosen(self) -> None:
+        """Let all blobs look at places of their own, as shapes are about to change."""
+        joined = {id(joint.use) for joint in self.joints if joint.fits}
+        for use in self._shared:
+            if id(use) not in joined:
+                use.move(use.home)
+        for joint in self.joints:
+            if joint.fits:
+                joint.use.move(self._net.new_memory())
+
+    def join(self) -> None:
+        """Have the bottoms of Concat layers written in place, where shapes allow it."""
+        for joint in reversed(self.joints):  # the outermost first, whose memory holds the others'
+            if joint.fits:
+                whole = joint.top.memories[0]
+                size = joint.use.size
+                joint.use.move(Memory(self._net.dtype, size, whole, joint.layer.pieces[joint.position][0]))
+            else:
+                joint.use.move(joint.use.home)
 
     def undo(self) -> None:
         """Give each its own memory again; all values are 0."""
         for use in self._shared:
             use.move(self._net.new_memory())
+
+
+@dataclass
+class Joint:
+    """A bottom of a Concat layer that may lie in the layer's top."""
+
+    layer: Any
+    top: Blob
+    position: int
+    use: Use
+
+    @property
+    def fits(self) -> bool:
+        """Whether the bottom is one piece of the top: it is not where the layer cuts each of several images."""
+        return self.layer.whole[0] == 1
 
 
 def _share(uses: Sequence[Use]) -> list[list[Use]]:

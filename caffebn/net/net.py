@@ -551,6 +551,13 @@ class Net:
                 if not stand_in.shares_diff_with(own):
                     stand_in.share_diff(own)
 
+    def settle(self) -> None:
+        """Before a pass that is recorded: reshape all layers at once, where blobs lie in others of the old shapes."""
+        if self._shared is not None and self._shared.joints:
+            shapes = [[b.shape for b in bottoms] for bottoms in self._bottoms]
+            if shapes != self._seen_shapes:
+                self.reshape()
+
     def keep_before(self, i: int) -> None:
         """Copy what a layer is about to overwrite and what is read going backward."""
         for blob, copy, _ in self._kept_before.get(i, ()):
@@ -868,8 +875,12 @@ class Net:
 
     def reshape(self) -> None:
         """Let every layer shape its tops anew, after inputs were reshaped; forward does so by itself."""
+        if self._shared is not None:
+            self._shared.loosen()
         for i in range(len(self.layers)):
             self._reshape_layer(i)
+        if self._shared is not None:
+            self._shared.join()
 
     def clear_param_diffs(self) -> None:
         """Set the gradients of all parameters to 0."""

@@ -177,6 +177,8 @@ class Pass:
     def _record(self) -> None:
         """Run all steps, and write down the calls of those that can be repeated."""
         self._state = None
+        if self.forward:
+            self.net.settle()
         before = self._changes.count
         script: list[tuple[list[tuple[Callable, tuple]], int]] = []
         calls: list[tuple[Callable, tuple]] = []

@@ -122,6 +122,7 @@ OPERATIONS = {
     "scale": 'type: "Scale" bottom: "{0}" scale_param {{ bias_term: true }}',
     "relu": 'type: "ReLU" bottom: "{0}"',
     "sum": 'type: "Eltwise" bottom: "{0}" bottom: "{1}"',
+    "concat": 'type: "Concat" bottom: "{0}" bottom: "{1}" concat_param {{ axis: 0 }}',
     "max": 'type: "Eltwise" bottom: "{0}" bottom: "{1}" eltwise_param {{ operation: MAX }}',
     "power": 'type: "Power" bottom: "{0}" power_param {{ scale: 0.5 shift: 1 }}',
 }
@@ -139,17 +140,24 @@ def texts(draw) -> str:
         in_place = kind in ("bn", "scale", "relu") and first not in read and draw(st.booleans())
         top = first if in_place else f"b{i}"
         if not in_place:
-            read |= {first, second} if kind in ("sum", "max") else {first}
+            read |= {first, second} if kind in ("sum", "max", "concat") else {first}
+        if kind == "concat":  # and apart again
+            cut = f'{{ name: "s{i}" type: "Slice" bottom: "b{i}" top: "b{i}a" top: "b{i}b" slice_param {{ axis: 0 }} }}'
+            lines.append(
+                f'layer {{ name: "l{i}" top: "b{i}" {OPERATIONS[kind].format(first, second)} }}\nlayer {cut}\n'
+            )
+            blobs += [f"b{i}a", f"b{i}b"]
+            continue
         lines.append(f'layer {{ name: "l{i}" top: "{top}" {OPERATIONS[kind].format(first, second)} }}\n')
         if not in_place:
             blobs.append(top)
-    # all that nobody reads counts, or else much of the net would have no gradient
-    return "force_backward: true\n" + "".join(lines) + LOSS.format(blobs[-1])
+    return "".join(lines) + LOSS.format(blobs[-1])
 
 
 @settings(max_examples=60, deadline=None)
 @given(texts(), st.sampled_from(["TRAIN", "TEST"]), st.booleans(), st.booleans())
 def test_any_net_gives_the_same_numbers(text, phase, recompute, fuse):
+    text = "force_backward: true\n" * (phase == "TRAIN") + text
     whole, lean = make(text, phase), make(text, phase, keep=[], recompute=recompute, fuse=fuse)
     for seed in range(2):
         check_equal(run(lean, seed), run(whole, seed), 1e-8)
@@ -214,6 +222,68 @@ def test_a_chain_needs_two_places():
     assert len(made) == 2
     size = net.blobs["x"].count * 8
     assert net.plan_memory().bytes == 4 * size  # the input, the output, and these two
+
+
+DENSE = INPUT + "".join(
+    f"""
+    layer {{ name: "c{i}" type: "Convolution" bottom: "{below}" top: "c{i}"
+            convolution_param {{ num_output: 3 kernel_size: 3 pad: 1 weight_filler {{ type: "msra" }} }} }}
+    layer {{ name: "r{i}" type: "ReLU" bottom: "c{i}" top: "c{i}" }}
+    layer {{ name: "d{i}" type: "Concat" bottom: "{below}" bottom: "c{i}" top: "d{i}" }}
+    """
+    for i, below in enumerate(["x", "d0", "d1", "d2"])
+)
+
+
+def lies_within(inner: caffebn.blob.Blob, outer: caffebn.blob.Blob) -> bool:
+    return np.shares_memory(inner.data, outer.data)
+
+
+def test_what_a_concat_puts_together_is_written_there():
+    whole, lean = make(DENSE, "TEST"), make(DENSE, "TEST", keep=[])
+    for shape in ((3, 4, 6, 5), (1, 4, 6, 5), (1, 4, 9, 7), (2, 4, 6, 5), (1, 4, 6, 5)):
+        for net in (whole, lean):
+            net.blobs["x"].reshape(*shape)
+        for seed in range(3):
+            check_equal(run(lean, seed), run(whole, seed))
+        tops = dict(zip(lean._blob_names, lean._blob_list, strict=True))
+        assert lies_within(tops["c1"], tops["d3"]) == (shape[0] == 1)
+        assert lies_within(tops["d2"], tops["d3"]) == (shape[0] == 1)
+        assert not lies_within(tops["x"], tops["d3"])  # the user fills it
+
+
+def test_a_concat_along_the_first_axis_of_several():
+    text = INPUT + (
+        'layer { name: "a" type: "Power" bottom: "x" top: "a" power_param { scale: 2 } }\n'
+        'layer { name: "b" type: "Power" bottom: "x" top: "b" power_param { shift: 2 } }\n'
+        'layer { name: "y" type: "Concat" bottom: "b" bottom: "a" top: "y" concat_param { axis: 0 } }\n'
+    )
+    net = make(text, "TEST", keep=[])
+    x = np.random.default_rng(0).normal(size=(3, 4, 6, 5))
+    np.testing.assert_array_equal(net.forward(x=x)["y"], np.concatenate([x + 2, x * 2]))
+    assert [joint.fits for joint in net.plan_memory().joints] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "after, joined",
+    [
+        ('layer { name: "r" type: "ReLU" bottom: "y" top: "y" }', 2),
+        # who reads "a" later must not see what ReLU has made of it
+        ('layer { name: "r" type: "ReLU" bottom: "y" top: "y" }\n'
+         'layer { name: "z" type: "Power" bottom: "a" top: "z" }', 1),
+        ('layer { name: "z" type: "Power" bottom: "a" top: "z" }', 2),
+    ],
+)  # fmt: skip
+def test_values_that_are_read_elsewhere_stay(after, joined):
+    text = INPUT.replace("dim: 3 ", "dim: 1 ") + (
+        'layer { name: "a" type: "Power" bottom: "x" top: "a" power_param { scale: -2 } }\n'
+        'layer { name: "b" type: "Power" bottom: "x" top: "b" power_param { shift: -1 } }\n'
+        f'layer {{ name: "y" type: "Concat" bottom: "b" bottom: "a" top: "y" }}\n{after}\n'
+    )
+    whole, lean = make(text, "TEST"), make(text, "TEST", keep=[])
+    for seed in range(2):
+        check_equal(run(lean, seed), run(whole, seed))
+    assert len(lean.plan_memory().joints) == joined
 
 
 def test_new_shapes_are_followed():
