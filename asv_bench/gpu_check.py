@@ -347,20 +347,13 @@ def seconds(
 
 def device_seconds(calls: list[Callable[[], Any]], runs: int = 5, least: float = 0.02) -> float:
     """Median time of one of some calls on the device, without the time that the host takes for them."""
-    import cupy
-
     from caffebn import ops
 
-    graph = ops.arrays("gpu").Graph(lambda: [call() for call in calls])
+    device = ops.arrays("gpu")
+    graph = device.Graph(lambda: [call() for call in calls])
 
     def launch(count: int) -> float:
-        begin, end = cupy.cuda.Event(), cupy.cuda.Event()
-        begin.record()
-        for _ in range(count):
-            graph.launch()
-        end.record()
-        end.synchronize()
-        return cupy.cuda.get_elapsed_time(begin, end) / 1e3 / count / len(calls)
+        return device.elapsed(graph.launch, count) / 1e3 / len(calls)
 
     launch(1)
     count = max(1, int(least / max(launch(1) * len(calls), 1e-6)))

@@ -597,6 +597,8 @@ def test_layers_of_other_programs_are_left_out_and_named(cli, weights, tmp_path)
     assert found.equal and found.left_out == ["box", "last"]
     (tmp_path / "net.prototxt").write_text(CUT + ending)
     make_net(blocks.parse(CUT), weights).save(tmp_path / "w.caffemodel")
-    result = cli("compare", f"{tmp_path / 'net.prototxt'},{tmp_path / 'w.caffemodel'}", tmp_path / "w.caffemodel")
+    result = cli(
+        "compare", f"{tmp_path / 'net.prototxt'},{tmp_path / 'w.caffemodel'}", tmp_path / "w.caffemodel"
+    )
     assert result.exit_code == 0 and "EQUAL" in result.stdout
     assert "2 layers were not compared, for caffebn does not have their types" in result.stderr

@@ -51,7 +51,12 @@ def test_usage(run, tmp_path):
 
 @pytest.mark.parametrize("what", ["stats", "weights", "activations"])
 def test_layers_of_other_programs_are_left_out_and_named(run, net_file, weights, tmp_path, what):
-    net_file.write_text(net_file.read_text() + 'layer { name: "box" type: "PriorBox" bottom: "conv" top: "box" }')
+    net_file.write_text(
+        net_file.read_text() + 'layer { name: "box" type: "PriorBox" bottom: "conv" top: "box" }'
+    )
     result = run("plot", what, net_file, weights, "-o", tmp_path / "out.svg")
     assert result.exit_code == 0 and (tmp_path / "out.svg").exists()
-    assert "1 layers are left out, for caffebn does not have their types or those before them: box" in result.stderr
+    assert (
+        "1 layers are left out, for caffebn does not have their types or those before them: box"
+        in result.stderr
+    )

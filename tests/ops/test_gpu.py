@@ -278,7 +278,7 @@ class FakeCudnn(types.ModuleType):
 
     def __init__(self, refusal: Exception | None = None):
         super().__init__("cudnn")
-        self.plans, self.refusal = 0, refusal
+        self.plans, self.tried, self.refusal = 0, [], refusal
 
     def create_handle(self) -> str:
         return "handle"
@@ -360,6 +360,14 @@ class FakeGraph:
     def build_plans(self):
         self.cudnn.plans += 1
 
+    def get_execution_plan_count(self):
+        return 4
+
+    def build_plan_at_index(self, index):
+        if index == 0:
+            raise RuntimeError("left out")
+        self.cudnn.tried.append(index)
+
     def get_workspace_size(self):
         return 100
 
@@ -417,6 +425,20 @@ def test_convolution_by_cudnn(gpu, device, conv_module, monkeypatch, g):
             np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
     assert cudnn.plans == 3  # made once
     assert gpu.convolution() == "cuDNN 90900"
+
+
+def test_the_fastest_of_several_plans(gpu, device, conv_module, monkeypatch):
+    cudnn = FakeCudnn()
+    monkeypatch.setitem(sys.modules, "cudnn", cudnn)
+    monkeypatch.setattr(conv_module, "TUNED", 2)
+    times = iter([2.0, 1.0, 1.0, 2.0, 1.0, 2.0])
+    monkeypatch.setattr(device, "elapsed", lambda work: (work(), next(times))[1])
+    expected = convolve(caffebn.ops.get("reference"), caffebn.ops.host, GEOMETRIES[0])
+    for _ in range(2):
+        for found, value in zip(convolve(gpu, device, GEOMETRIES[0]), expected, strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-10)
+    assert cudnn.tried == [1, 2, 2, 1, 2, 1, 1, 2, 1]  # forward, data, weights: two are tried, one is taken
+    assert gpu.convolution() == "cuDNN 90900, the fastest of 2 plans"
 
 
 def test_what_cudnn_does_not_do_is_done_by_cublas(gpu, device, conv_module, monkeypatch):

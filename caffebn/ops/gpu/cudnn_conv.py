@@ -1,6 +1,7 @@
 """Convolution by cuDNN, the one module that imports its front end; used where nvidia-cudnn-frontend is installed.
 
-A plan is made for each operation, geometry, batch and dtype when it is first run, by cuDNN's heuristics, and kept.
+A plan is made for each operation, geometry, batch and dtype when it is first run, by cuDNN's heuristics, and kept; with
+CAFFEBN_CUDNN_TUNE the fastest of several, which may be another one the next time.
 Plans are deterministic, their workspace is bounded, and single precision is not shortened to TF32 unless that was
 allowed.  Groups of one channel are left to the kernels of conv.cu, and what cuDNN does not do, to cuBLAS.
 """
@@ -20,10 +21,13 @@ from caffebn.errors import CaffebnWarning
 from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.gpu import device
 
-__all__ = ["WORKSPACE", "describe", "plan"]
+__all__ = ["TUNED", "WORKSPACE", "describe", "plan"]
 
 WORKSPACE = 256 << 20
 """Bytes of workspace that a plan may use."""
+
+TUNED = int(os.environ.get("CAFFEBN_CUDNN_TUNE", "0"))
+"""How many plans are tried at the first call of each convolution; below 2, the one that cuDNN thinks best is taken."""
 
 Plan = Callable[[device.Array, device.Array, device.Array], None]
 """Runs a convolution on images, weights and outputs, of which it writes one."""
@@ -55,7 +59,8 @@ def _cudnn() -> Any:
 def describe() -> str:
     """Name cuDNN and its version; empty when it is not used."""
     cudnn = _cudnn()
-    return f"cuDNN {cudnn.backend_version()}" if cudnn else ""
+    tuned = f", the fastest of {TUNED} plans" if TUNED > 1 else ""
+    return f"cuDNN {cudnn.backend_version()}{tuned}" if cudnn else ""
 
 
 _local = threading.local()
@@ -113,7 +118,27 @@ def _warn(reason: str) -> None:
 @cache
 def _plan(kind: str, sizes: tuple, batch: int, dtype: np.dtype, index: int) -> Plan | None:
     cudnn = _cudnn()
-    g = ConvGeometry(*sizes)
+    try:
+        graph, tensors = _operation(cudnn, kind, ConvGeometry(*sizes), batch, dtype)
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+        graph.deselect_workspace_greater_than(WORKSPACE)
+        graph.deselect_numeric_notes(_unwanted(cudnn, dtype))
+        graph.check_support()
+        graph.build_plans()
+    except cudnn.cudnnGraphNotSupportedError:
+        return None
+    except Exception as e:  # which one, depends on the versions of cuDNN and its front end
+        _warn(f"{type(e).__name__}: {e}")
+        return None
+    return _Convolution(cudnn, graph, tensors)
+
+
+def _operation(
+    cudnn: Any, kind: str, g: ConvGeometry, batch: int, dtype: np.dtype
+) -> tuple[Any, dict[str, Any]]:
+    """Describe a convolution: a graph of cuDNN's front end, and its tensors x, w and y."""
     real = cudnn.data_type.FLOAT if dtype.itemsize == 4 else cudnn.data_type.DOUBLE
     graph = cudnn.pygraph(
         io_data_type=real, intermediate_data_type=real, compute_data_type=real, handle=_handle()
@@ -143,30 +168,45 @@ def _plan(kind: str, sizes: tuple, batch: int, dtype: np.dtype, index: int) -> P
     (name,) = set("xwy") - set(given)
     tensors[name] = made
     made.set_output(True).set_data_type(real).set_dim(dims[name]).set_stride(strides[name])
-    try:
-        graph.validate()
-        graph.build_operation_graph()
-        graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-        graph.deselect_workspace_greater_than(WORKSPACE)
-        graph.deselect_numeric_notes(_unwanted(cudnn, dtype))
-        graph.check_support()
-        graph.build_plans()
-    except cudnn.cudnnGraphNotSupportedError:
-        return None
-    except Exception as e:  # which one, depends on the versions of cuDNN and its front end
-        _warn(f"{type(e).__name__}: {e}")
-        return None
-    size = graph.get_workspace_size()
+    return graph, tensors
 
-    def run(x: device.Array, w: device.Array, y: device.Array) -> None:
+
+class _Convolution:
+    """A plan that has been built; with tuning, at its first call the fastest of several."""
+
+    def __init__(self, cudnn: Any, graph: Any, tensors: dict[str, Any]):
+        self._cudnn, self._graph, self._tensors = cudnn, graph, tensors
+        self._tuned = TUNED < 2
+        self._size = graph.get_workspace_size()
+
+    def __call__(self, x: device.Array, w: device.Array, y: device.Array) -> None:
         handle = _handle()
-        cudnn.set_stream(handle=handle, stream=device.stream())
+        self._cudnn.set_stream(handle=handle, stream=device.stream())
         arrays = {"x": x, "w": w, "y": y}
-        workspace = device.scratch(-(-size // 8), "cuDNN")
-        graph.execute(
-            {tensors[name]: device.address(array) for name, array in arrays.items()},
-            device.address(workspace),
-            handle=handle,
-        )
+        pointers = {self._tensors[name]: device.address(array) for name, array in arrays.items()}
+        if not self._tuned:
+            self._tune(pointers, handle)
+        self._execute(pointers, handle)
 
-    return run
+    def _execute(self, pointers: dict[Any, int], handle: Any) -> None:
+        workspace = device.scratch(-(-self._size // 8), "cuDNN")
+        self._graph.execute(pointers, device.address(workspace), handle=handle)
+
+    def _tune(self, pointers: dict[Any, int], handle: Any) -> None:
+        """Take the plan that runs fastest, of those that cuDNN thinks best."""
+        self._tuned = True
+        found: list[tuple[float, int]] = []
+        for index in range(self._graph.get_execution_plan_count()):
+            try:
+                self._take(index)
+            except Exception:  # it has been left out, or does not go with this device
+                continue
+            self._execute(pointers, handle)
+            found.append((device.elapsed(lambda: self._execute(pointers, handle)), index))
+            if len(found) == TUNED:
+                break
+        self._take(min(found)[1])
+
+    def _take(self, index: int) -> None:
+        self._graph.build_plan_at_index(index)
+        self._size = self._graph.get_workspace_size()

@@ -33,6 +33,7 @@ __all__ = [
     "address",
     "count",
     "describe",
+    "elapsed",
     "empty",
     "from_host",
     "is_array",
@@ -342,6 +343,17 @@ def synchronize() -> None:
     """
     cupy.cuda.get_current_stream().synchronize()
     _raise_trouble()
+
+
+def elapsed(work: Callable[[], None], runs: int = 3) -> float:
+    """Return the milliseconds that the device takes for some work, the mean of some runs."""
+    begin, end = cupy.cuda.Event(), cupy.cuda.Event()
+    begin.record()
+    for _ in range(runs):
+        work()
+    end.record()
+    end.synchronize()
+    return cupy.cuda.get_elapsed_time(begin, end) / runs
 
 
 _local = threading.local()
