@@ -64,19 +64,22 @@ def definition_of(net: Definition, phase: str = "TEST") -> Message:
 def runnable(definition: Message) -> tuple[Message, list[str]]:
     """Return the part of a net that does not need layers of unknown types, and the names of the other layers.
 
-    What a left out layer reads becomes an output.
+    What a left out layer reads becomes an output.  Where nothing would be left but inputs, the whole net is returned:
+    making it says which type is unknown.
     """
     part = definition.copy()
     part.layer = []
-    made: set[str] = set()
+    lost: set[str] = set()  # blobs that left out layers make
     left_out: list[str] = []
     for spec in definition.layer:
-        if find_type(spec.type) is not None and made.issuperset(spec.bottom):
+        if find_type(spec.type) is not None and lost.isdisjoint(spec.bottom):
             part.layer.append(spec.copy())
-            made.update(spec.top)
+            lost.difference_update(spec.top)
         else:
             left_out.append(spec.name)
-            made.difference_update(spec.top)
+            lost.update(spec.top)
+    if left_out and not any(spec.bottom for spec in part.layer):
+        return definition, []
     return part, left_out
 
 

@@ -125,13 +125,7 @@ TEXTS = {  # the text of the net, and words of the error
 
 @pytest.mark.parametrize(
     ("kind", "verb"),
-    # fold carries layers of other programs over
-    [
-        (k, v)
-        for k in TEXTS
-        for v in VERBS
-        if v not in ("lint", "convert-bn") and (k, v) != ("unknown type", "fold")
-    ],
+    [(k, v) for k in TEXTS for v in VERBS if v not in ("lint", "convert-bn")],
 )
 @pytest.mark.filterwarnings("ignore::caffebn.errors.CaffebnWarning")
 def test_nets(run, files, kind, verb):
