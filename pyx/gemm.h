@@ -5,7 +5,8 @@
    - The microkernel keeps up to GEMM_MR rows x GEMM_NV vectors of sums in registers.  Each step of k loads NV vectors
      of B and one number of each row of A, so that with 14 x 2 vectors two multiply-adds a cycle need little more than
      one load.  There is one microkernel for each number of rows: 64 rows are cut into 13 + 13 + 13 + 13 + 12.
-   - B is copied panel by panel: KC x (NV vectors), zero-padded to whole vectors, PANELS of them in L2.
+   - B is copied panel by panel: KC x (NV vectors), zero-padded to whole vectors, PANELS of them in L2.  Where its rows
+     lie in one piece (1 x 1 kernels), the first tile of A that needs a panel reads it there and copies it on the way.
    - A is copied tile by tile: MR rows of KC elements, each row in one piece (the rows of weights as they lie, so that
      it is a plain copy) but at a distance that is no multiple of the pages in which L1 places things; it stays in
      L1 while the panels pass by.  So A is read once for each block of columns, and a batch of one does not pay for
@@ -13,6 +14,8 @@
    - A tile of sums goes through a buffer in L1 to its destination, which may be cut into images or lie strided.
      The epilogue works there, on whole vectors: parts of vectors are copied to one first, so that a value does not
      depend on where its tile began.
+   - The last columns, where there are few beyond whole vectors (one for a map of 7x7), would cost as much as a vector:
+     they are sums over vectors along k, for which a tile of A lies as it should.
    - The sum over k of one element is always taken in the same order, in blocks of GEMM_KC, however rows and columns
      are cut into tasks.  So any number of threads gives the same bits.
 

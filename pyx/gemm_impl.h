@@ -193,10 +193,9 @@ GEMM_INLINE int FN(cut_row)(const FN(images) *v, const int64_t *row_from, const 
 
 /* Copy one piece for n channels; `nv` whole vectors, the last of which may be a part.
 
-   What a last vector writes too much is overwritten by the next piece; at the end of a row it is merged.  ahead: ask for
-   the next panel. */
+   What a last vector writes too much is overwritten by the next piece; at the end of a row it is merged. */
 GEMM_INLINE void FN(copy_piece)(const FN(piece) *p, int64_t nv, int64_t stride, const REAL *from, int64_t plane,
-                                int64_t n, REAL *to, int64_t to_step, int merge, int ahead)
+                                int64_t n, REAL *to, int64_t to_step, int merge)
 {
     const FN(ivec) keep = FN(lane_numbers)() < (INDEX)(p->length - (nv - 1) * FN(LANES));
     for (int64_t c = 0; c < n; c++, from += plane, to += to_step)
@@ -207,7 +206,6 @@ GEMM_INLINE void FN(copy_piece)(const FN(piece) *p, int64_t nv, int64_t stride, 
                 v = FN(evens)(FN(load)(from + 2 * b * FN(LANES)), FN(load)(from + (2 * b + 1) * FN(LANES)));
             if (merge && b == nv - 1) v = FN(select)(keep, v, FN(load)(to + b * FN(LANES)));
             FN(store)(to + b * FN(LANES), v);
-            if (ahead) __builtin_prefetch(from + FN(PANEL) + b * FN(LANES), 0, 2);
         }
 }
 
@@ -216,9 +214,10 @@ static void FN(load_images)(const FN(images) *v, int64_t k0, int64_t k1, int64_t
                             int64_t full, REAL *to, int64_t to_row)
 {
     FN(piece) pieces[3 * GEMM_KC + 1];
-    const int64_t taps = v->n_outer * v->n_inner, places = v->rows * v->width;
+    const int64_t taps = v->n_outer * v->n_inner, places = v->rows * v->width, columns = q1 - q0;
     if (q0 >= q1 || k0 >= k1) return;
     const int64_t image = q0 / places, row = (q0 - image * places) / v->width, col = (q0 - image * places) % v->width;
+    const int64_t first0 = k0 / taps, rest0 = k0 % taps, first1 = k1 / taps, rest1 = k1 % taps;
     const int64_t *row_from = v->row_from, *inner = v->inner;
     for (int64_t tap = 0, outer_end = v->n_inner; tap < taps; tap++, inner += 3) {
         if (tap == outer_end) outer_end += v->n_inner, row_from += v->rows, inner = v->inner;
@@ -229,34 +228,36 @@ static void FN(load_images)(const FN(images) *v, int64_t k0, int64_t k1, int64_t
             c1 = GEMM_MIN(k1 - tap * v->channels, v->channels);
             first = tap * v->channels + c0, step = 1;
         } else {
-            c0 = k0 / taps + (tap < k0 % taps);
-            c1 = k1 / taps + (tap < k1 % taps);
+            c0 = first0 + (tap < rest0);
+            c1 = first1 + (tap < rest1);
             first = c0 * taps + tap, step = taps;
         }
         if (c0 >= c1) continue;
         REAL *base = to + (first - k0) * to_row;
         const int64_t to_step = step * to_row;
-        const int n_pieces = FN(cut_row)(v, row_from, inner, image, row, col, q1 - q0, full, pieces);
+        int n_pieces = 1;
+        if (columns == full && inner[1] <= col && col + columns <= inner[2] && row_from[row] >= 0)
+            pieces[0] = (FN(piece)){0, columns, image * v->image + row_from[row] + inner[0] + col * v->stride};
+        else n_pieces = FN(cut_row)(v, row_from, inner, image, row, col, columns, full, pieces);
         for (int i = 0; i < n_pieces; i++) {
             const FN(piece) *p = &pieces[i];
             const int64_t nv = gemm_ceil_div(p->length, FN(LANES)), n = c1 - c0;
             const int merge = p->at + nv * FN(LANES) > to_row;
             REAL *at = base + p->at;
             if (p->from < 0) {
-                FN(copy_piece)(p, nv, 0, NULL, 0, n, at, to_step, merge, 0);
+                FN(copy_piece)(p, nv, 0, NULL, 0, n, at, to_step, merge);
                 continue;
             }
             const REAL *from = v->data + p->from + c0 * v->plane;
             /* channels whose last vector ends before the end of the array */
             int64_t safe = v->end - from - nv * FN(LANES) * v->stride;
-            safe = v->stride > 2 || safe < 0 ? 0 : v->plane ? GEMM_MIN(safe / v->plane + 1, n) : n;
-            /* a panel of long rows is followed by its neighbour, which no prefetcher foresees */
-            if (v->stride == 1 && nv == GEMM_NV && full == FN(PANEL) && taps == 1)
-                FN(copy_piece)(p, GEMM_NV, 1, from, v->plane, safe, at, to_step, merge, 1);
-            else if (v->stride == 1 && nv == 1) FN(copy_piece)(p, 1, 1, from, v->plane, safe, at, to_step, merge, 0);
-            else if (v->stride == 1 && nv == 2) FN(copy_piece)(p, 2, 1, from, v->plane, safe, at, to_step, merge, 0);
-            else if (v->stride == 1) FN(copy_piece)(p, nv, 1, from, v->plane, safe, at, to_step, merge, 0);
-            else if (v->stride == 2) FN(copy_piece)(p, nv, 2, from, v->plane, safe, at, to_step, merge, 0);
+            if (v->stride > 2 || safe < 0) safe = 0;
+            else safe = safe >= (n - 1) * v->plane ? n : safe / v->plane + 1;
+            if (v->stride == 1 && nv == 1) FN(copy_piece)(p, 1, 1, from, v->plane, safe, at, to_step, merge);
+            else if (v->stride == 1 && nv == 2) FN(copy_piece)(p, 2, 1, from, v->plane, safe, at, to_step, merge);
+            else if (v->stride == 1) FN(copy_piece)(p, nv, 1, from, v->plane, safe, at, to_step, merge);
+            else if (v->stride == 2 && nv == 2) FN(copy_piece)(p, 2, 2, from, v->plane, safe, at, to_step, merge);
+            else if (v->stride == 2) FN(copy_piece)(p, nv, 2, from, v->plane, safe, at, to_step, merge);
             for (int64_t c = safe; c < n; c++)
                 for (int64_t j = 0; j < p->length; j++)
                     at[c * to_step + j] = from[c * v->plane + j * v->stride];
@@ -349,34 +350,30 @@ GEMM_INLINE void FN(prefetch)(const REAL *to, int64_t row, int64_t n, int64_t le
 
 /* Finish a tile of whole vectors that lie side by side: n rows of `tile`, at distance `row` in memory.
 
-   scale, bias: of the first row (or column, if that is how they go), or NULL. */
-static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t n, REAL *to, int64_t row, int add,
-                                                       const FN(epilogue) *e, const REAL *scale, const REAL *bias,
-                                                       const REAL *residual)
+   along, scaled, active: constants where this is called; scale, bias: of the first row (or column), or NULL. */
+GEMM_INLINE void FN(finish_rows)(const int along, const int scaled, const int active, const REAL *tile, int64_t n,
+                                 REAL *to, int64_t row, int add, REAL slope, const REAL *scale, const REAL *bias,
+                                 const REAL *residual)
 {
-    const int active = e && e->active, along = (scale || bias) && e->by_column;
-    const REAL slope = e ? e->slope : 0;
     for (int64_t i = 0; i < n; i++, tile += FN(PANEL), to += row) {
         FN(vec) v[GEMM_NV];
+        const REAL s = scaled && !along && scale ? scale[i] : 1, b = scaled && !along && bias ? bias[i] : 0;
 #pragma GCC unroll 2
         for (int j = 0; j < GEMM_NV; j++) v[j] = FN(load)(tile + j * FN(LANES));
         if (add)
 #pragma GCC unroll 2
             for (int j = 0; j < GEMM_NV; j++) v[j] += FN(load)(to + j * FN(LANES));
-        if (along)
+        if (scaled && along)
 #pragma GCC unroll 2
             for (int j = 0; j < GEMM_NV; j++) {
-                FN(vec) b = {0};
-                if (bias) b = FN(load)(bias + j * FN(LANES));
-                if (scale) v[j] = v[j] * FN(load)(scale + j * FN(LANES)) + b;
-                else v[j] += b;
+                FN(vec) shift = {0};
+                if (bias) shift = FN(load)(bias + j * FN(LANES));
+                if (scale) v[j] = v[j] * FN(load)(scale + j * FN(LANES)) + shift;
+                else v[j] += shift;
             }
-        else if (scale)
+        else if (scaled)
 #pragma GCC unroll 2
-            for (int j = 0; j < GEMM_NV; j++) v[j] = FN(scaled)(v[j], scale[i], bias ? bias[i] : 0);
-        else if (bias)
-#pragma GCC unroll 2
-            for (int j = 0; j < GEMM_NV; j++) v[j] += bias[i];
+            for (int j = 0; j < GEMM_NV; j++) v[j] = FN(scaled)(v[j], s, b);
         if (residual)
 #pragma GCC unroll 2
             for (int j = 0; j < GEMM_NV; j++) v[j] += FN(load)(residual + i * row + j * FN(LANES));
@@ -386,6 +383,21 @@ static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t
 #pragma GCC unroll 2
         for (int j = 0; j < GEMM_NV; j++) FN(store)(to + j * FN(LANES), v[j]);
     }
+}
+
+static __attribute__((noinline)) void FN(finish_whole)(const REAL *tile, int64_t n, REAL *to, int64_t row, int add,
+                                                       const FN(epilogue) *e, const REAL *scale, const REAL *bias,
+                                                       const REAL *residual)
+{
+    const REAL slope = e ? e->slope : 0;
+    if (!scale && !bias) {
+        if (e && e->active) FN(finish_rows)(0, 0, 1, tile, n, to, row, add, slope, scale, bias, residual);
+        else FN(finish_rows)(0, 0, 0, tile, n, to, row, add, slope, scale, bias, residual);
+    } else if (e->by_column) {
+        if (e->active) FN(finish_rows)(1, 1, 1, tile, n, to, row, add, slope, scale, bias, residual);
+        else FN(finish_rows)(1, 1, 0, tile, n, to, row, add, slope, scale, bias, residual);
+    } else if (e->active) FN(finish_rows)(0, 1, 1, tile, n, to, row, add, slope, scale, bias, residual);
+    else FN(finish_rows)(0, 1, 0, tile, n, to, row, add, slope, scale, bias, residual);
 }
 
 /* Copy parts of a tile's row together, or out to where they belong. */
@@ -487,11 +499,12 @@ static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, co
 
 /* ---- the microkernel ---- */
 
-/* tile = A (mr rows) x B (panel of nv vectors), over `depth`; element (i, k) of A is a[i * row + k * column].
+/* tile = A (mr rows) x B (nv vectors), over `depth`; element (i, k) of A is a[i * row + k * column].
 
-   mr, nv, row and column are constants where this is called. */
-GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int column, const REAL *a, const REAL *b,
-                           int64_t depth, REAL *tile)
+   B is a panel or, with `keep`, memory whose rows lie b_row apart, and is copied to a panel on the way.
+   mr, nv, row, column and keep are constants where this is called. */
+GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int column, const int keep,
+                           const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile, REAL *panel)
 {
     FN(vec) sum[GEMM_MR][GEMM_NV];
 #pragma GCC unroll 14
@@ -502,7 +515,16 @@ GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int 
         FN(vec) bv[GEMM_NV];
 #pragma GCC unroll 2
         for (int j = 0; j < nv; j++) bv[j] = FN(load)(b + j * FN(LANES));
-        b += nv * FN(LANES);
+        if (keep) {
+#pragma GCC unroll 2
+            for (int j = 0; j < nv; j++) {
+                FN(store)(panel + j * FN(LANES), bv[j]);
+                /* the neighbour comes next, which no prefetcher foresees */
+                __builtin_prefetch(b + (nv + j) * FN(LANES), 0, 2);
+            }
+            panel += nv * FN(LANES);
+        }
+        b += keep ? b_row : nv * FN(LANES);
 #pragma GCC unroll 14
         for (int i = 0; i < mr; i++) {
             const REAL s = a[i * row];
@@ -518,24 +540,23 @@ GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int 
 }
 
 typedef void (*FN(micro_kernel))(const REAL *a, const REAL *b, int64_t depth, REAL *tile);
+typedef void (*FN(keep_kernel))(const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile, REAL *panel);
 
-/* micro: rows of A at a distance of KCS; side_micro: rows side by side, ROOM for each k */
+/* micro, keep_micro: rows of A at a distance of KCS; side_micro: rows side by side, ROOM for each k */
+#define GEMM_KERNEL(name, mr, nv, row, column)                                                                  \
+    static void FN(name##_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                        \
+    {                                                                                                           \
+        FN(micro)(mr, nv, row, column, 0, a, b, 0, depth, tile, NULL);                                          \
+    }
 #define GEMM_MICRO(mr)                                                                                          \
-    static void FN(micro_1_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                       \
+    GEMM_KERNEL(micro_1, mr, 1, GEMM_KCS, 1)                                                                    \
+    GEMM_KERNEL(micro_2, mr, 2, GEMM_KCS, 1)                                                                    \
+    GEMM_KERNEL(side_micro_1, mr, 1, 1, FN(ROOM))                                                               \
+    GEMM_KERNEL(side_micro_2, mr, 2, 1, FN(ROOM))                                                               \
+    static void FN(keep_micro_##mr)(const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile,     \
+                                    REAL *panel)                                                                \
     {                                                                                                           \
-        FN(micro)(mr, 1, GEMM_KCS, 1, a, b, depth, tile);                                                       \
-    }                                                                                                           \
-    static void FN(micro_2_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                       \
-    {                                                                                                           \
-        FN(micro)(mr, 2, GEMM_KCS, 1, a, b, depth, tile);                                                       \
-    }                                                                                                           \
-    static void FN(side_micro_1_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                  \
-    {                                                                                                           \
-        FN(micro)(mr, 1, 1, FN(ROOM), a, b, depth, tile);                                                        \
-    }                                                                                                           \
-    static void FN(side_micro_2_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                  \
-    {                                                                                                           \
-        FN(micro)(mr, 2, 1, FN(ROOM), a, b, depth, tile);                                                        \
+        FN(micro)(mr, 2, GEMM_KCS, 1, 1, a, b, b_row, depth, tile, panel);                                      \
     }
 GEMM_MICRO(1) GEMM_MICRO(2) GEMM_MICRO(3) GEMM_MICRO(4) GEMM_MICRO(5) GEMM_MICRO(6)
 #if GEMM_MR >= 12
@@ -545,6 +566,7 @@ GEMM_MICRO(7) GEMM_MICRO(8) GEMM_MICRO(9) GEMM_MICRO(10) GEMM_MICRO(11) GEMM_MIC
 GEMM_MICRO(13) GEMM_MICRO(14)
 #endif
 #undef GEMM_MICRO
+#undef GEMM_KERNEL
 
 #define GEMM_FEW(name) FN(name##_1), FN(name##_2), FN(name##_3), FN(name##_4), FN(name##_5), FN(name##_6)
 #define GEMM_MORE(name) FN(name##_7), FN(name##_8), FN(name##_9), FN(name##_10), FN(name##_11), FN(name##_12)
@@ -556,17 +578,69 @@ GEMM_MICRO(13) GEMM_MICRO(14)
 #define GEMM_ALL(name) {GEMM_FEW(name)}
 #endif
 static const FN(micro_kernel) FN(micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(micro_1), GEMM_ALL(micro_2)};
+static const FN(keep_kernel) FN(keep_micros)[GEMM_MR] = GEMM_ALL(keep_micro);
 static const FN(micro_kernel) FN(side_micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(side_micro_1), GEMM_ALL(side_micro_2)};
 #undef GEMM_FEW
 #undef GEMM_MORE
 #undef GEMM_ALL
+
+/* ---- the last columns ---- */
+
+/* The last columns of a product, where they fill less than a quarter of a vector: sums over vectors along k. */
+enum { FN(FEW) = FN(LANES) / 4 };
+
+/* tile[i][c] = sum over k of a[i * KCS + k] * b[c * KCS + k], for n rows; what b holds is zero up to a whole vector.
+
+   columns: a constant, 1, 2 or 4. */
+GEMM_INLINE void FN(sum_few)(const int columns, const REAL *a, const REAL *b, int64_t n, int64_t depth, REAL *tile)
+{
+    const int rows = GEMM_MIN(FN(LANES) / columns, GEMM_MR);
+    for (int64_t begin = 0; begin < n; begin += rows) {
+        const int64_t first = GEMM_MAX(GEMM_MIN(begin, n - rows), 0);
+        const REAL *at = a + first * GEMM_KCS;
+        FN(vec) sum[FN(LANES)];
+#pragma GCC unroll 16
+        for (int l = 0; l < FN(LANES); l++) sum[l] = (FN(vec)){0};
+        for (int64_t k = 0; k < depth; k += FN(LANES)) {
+            FN(vec) bv[4];
+#pragma GCC unroll 4
+            for (int c = 0; c < columns; c++) bv[c] = FN(load)(b + c * GEMM_KCS + k);
+            const int whole = k + FN(LANES) <= depth;
+#pragma GCC unroll 16
+            for (int i = 0; i < rows; i++) {
+                const REAL *p = at + i * GEMM_KCS + k;
+                const FN(vec) v = whole ? FN(load)(p) : FN(load_part)(p, depth - k);
+#pragma GCC unroll 4
+                for (int c = 0; c < columns; c++) sum[i * columns + c] += v * bv[c];
+            }
+        }
+        FN(transpose)(sum);
+#pragma GCC unroll 4
+        for (int s = FN(LANES) / 2; s; s /= 2)
+#pragma GCC unroll 8
+            for (int l = 0; l < s; l++) sum[l] += sum[l + s];
+        REAL sums[FN(LANES)];
+        FN(store)(sums, sum[0]);
+        for (int64_t i = 0; i < GEMM_MIN(n, rows); i++)
+            for (int c = 0; c < columns; c++) tile[(first + i) * FN(PANEL) + c] = sums[i * columns + c];
+    }
+}
+
+static __attribute__((noinline)) void FN(few_columns)(const REAL *a, const REAL *b, int64_t few, int64_t n,
+                                                      int64_t depth, REAL *tile)
+{
+    if (few == 1) FN(sum_few)(1, a, b, n, depth, tile);
+    else if (few == 2) FN(sum_few)(2, a, b, n, depth, tile);
+    else if (FN(FEW) >= 4) FN(sum_few)(4, a, b, n, depth, tile);
+}
 
 /* ---- a task ---- */
 
 /* Elements of scratch that one thread needs for `panels` panels of B. */
 static inline int64_t FN(product_scratch)(int64_t panels)
 {
-    return GEMM_KC * panels * FN(PANEL) + (GEMM_MR + FN(LANES)) * GEMM_KCS + GEMM_MR * FN(PANEL) + 4 * FN(LANES);
+    return GEMM_KC * (panels * FN(PANEL) + FN(LANES)) + (GEMM_MR + FN(LANES) + 4) * GEMM_KCS + GEMM_MR * FN(PANEL)
+           + 4 * FN(LANES);
 }
 
 static inline REAL *FN(aligned)(REAL *p)
@@ -574,37 +648,72 @@ static inline REAL *FN(aligned)(REAL *p)
     return (REAL *)(((uintptr_t)p + GEMM_BYTES - 1) & ~(uintptr_t)(GEMM_BYTES - 1));
 }
 
+/* Element (k, q) of B, if a whole panel lies there with its rows at one distance, else NULL. */
+static const REAL *FN(in_place)(const FN(operand) *o, int64_t k, int64_t q, int64_t *row)
+{
+    const FN(images) *v = o->images;
+    if (!v) {
+        *row = o->row;
+        return o->column == 1 ? o->data + k * o->row + q : NULL;
+    }
+    if (o->transposed || v->stride != 1 || v->n_outer * v->n_inner != 1) return NULL;
+    const int64_t places = v->rows * v->width, image = q / places, at = (q - image * places) / v->width;
+    const int64_t col = (q - image * places) % v->width, from = v->row_from[at];
+    if (from < 0 || col < v->inner[1] || col + FN(PANEL) > v->inner[2]) return NULL;
+    *row = v->plane;
+    return v->data + image * v->image + k * v->plane + from + v->inner[0] + col;
+}
+
 /* Rows [m0, m1) and columns [q0, q1) of the result, summed over k in [d0, d1).
 
-   accumulate: add to what the result holds; scratch: product_scratch(panels of the columns) elements. */
+   few: number of columns at the end, at most FEW, whose sums are taken one by one; accumulate: add to what the result
+   holds; scratch: product_scratch(panels of the columns) elements. */
 static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(result) *c, int64_t d0, int64_t d1,
-                        int64_t m0, int64_t m1, int64_t q0, int64_t q1, const FN(epilogue) *e, int accumulate,
-                        REAL *scratch)
+                        int64_t m0, int64_t m1, int64_t q0, int64_t q1, int64_t few, const FN(epilogue) *e,
+                        int accumulate, REAL *scratch)
 {
-    const int64_t n_panels = gemm_ceil_div(q1 - q0, FN(PANEL)), n_tiles = gemm_ceil_div(m1 - m0, GEMM_MR);
+    const int64_t end = q1 - few, n_panels = gemm_ceil_div(q1 - q0, FN(PANEL));
+    const int64_t n_tiles = gemm_ceil_div(m1 - m0, GEMM_MR);
     REAL *a_tile = FN(aligned)(scratch);
     REAL *temp = a_tile + GEMM_MR * GEMM_KCS;
-    REAL *tile = temp + FN(LANES) * GEMM_KCS;
+    REAL *last = temp + FN(LANES) * GEMM_KCS, *last_panel = last + 4 * GEMM_KCS;
+    REAL *tile = last_panel + FN(LANES) * GEMM_KC;
     REAL *panels = tile + GEMM_MR * FN(PANEL);          /* last: a vector may be merged behind its end */
+    FN(part) cut[FN(PANEL)], uncut[GEMM_PANELS];        /* where a panel goes; those that are not cut */
 
+    for (int64_t p = 0; p < n_panels; p++) {
+        const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
+        const int n_parts = FN(cut_columns)(c, q, width, cut);
+        uncut[p] = n_parts == 1 ? cut[0] : (FN(part)){0};
+    }
     for (int64_t k0 = d0; k0 < d1 || k0 == d0; k0 += GEMM_KC) {
         const int64_t k1 = GEMM_MIN(k0 + GEMM_KC, d1), kc = k1 - k0;
         const int add = accumulate || k0 > d0;
-        for (int64_t p = 0; p < n_panels; p++) {
-            const int64_t q = q0 + p * FN(PANEL), end = GEMM_MIN(q + FN(PANEL), q1);
-            const int64_t full = gemm_ceil_div(end - q, FN(LANES)) * FN(LANES);
-            FN(load_operand)(b, k0, k1, q, end, full, panels + p * GEMM_KC * FN(PANEL), full, temp);
+        if (few) {
+            FN(load_operand)(b, k0, k1, end, q1, FN(LANES), last_panel, FN(LANES), temp);
+            FN(copy_transposed)(last_panel, FN(LANES), last_panel + kc * FN(LANES), GEMM_MIN(4, FN(LANES)), kc, last,
+                                GEMM_KCS, 1);
         }
         for (int64_t t = 0; t < n_tiles; t++) {
             const int64_t m = m0 + (m1 - m0) * t / n_tiles, n = m0 + (m1 - m0) * (t + 1) / n_tiles - m;
             FN(load_operand)(a, m, m + n, k0, k1, kc, a_tile, GEMM_KCS, temp);
             for (int64_t p = 0; p < n_panels; p++) {
                 const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
-                FN(part) parts[FN(PANEL)];
-                const int n_parts = FN(cut_columns)(c, q, width, parts);
+                const int64_t summed = GEMM_MIN(FN(PANEL), end - q);      /* the others are the few */
+                REAL *panel = panels + p * GEMM_KC * FN(PANEL);
+                const FN(part) *parts = uncut[p].length ? &uncut[p] : cut;
+                const int n_parts = parts == cut ? FN(cut_columns)(c, q, width, cut) : 1;
                 for (int i = 0; i < n_parts && c->column == 1; i++)
                     FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
-                FN(micros)[width > FN(LANES)][n - 1](a_tile, panels + p * GEMM_KC * FN(PANEL), kc, tile);
+                int64_t b_row = 0;
+                const REAL *from = t || summed < FN(PANEL) ? NULL : FN(in_place)(b, k0, q, &b_row);
+                if (from) FN(keep_micros)[n - 1](a_tile, from, b_row, kc, tile, panel);
+                else if (summed > 0) {
+                    const int64_t full = summed > FN(LANES) ? FN(PANEL) : FN(LANES);
+                    if (!t) FN(load_operand)(b, k0, k1, q, q + summed, full, panel, full, temp);
+                    FN(micros)[summed > FN(LANES)][n - 1](a_tile, panel, kc, tile);
+                }
+                if (summed < width) FN(few_columns)(a_tile, last, few, n, kc, tile + summed);
                 FN(finish)(tile, n, parts, n_parts, c, m, q, add, k1 == d1 ? e : NULL);
             }
         }
@@ -624,6 +733,7 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
     const gemm_cut cut = gemm_choose(rows, gemm_ceil_div(columns, FN(PANEL)), groups, 5, n_threads);
     const int64_t share = cut.rows, width = cut.panels * FN(PANEL), size = FN(product_scratch)(GEMM_PANELS);
     const int64_t per_group = cut.n_shares * cut.n_blocks, n_tasks = groups * per_group;
+    const int64_t rest = columns % FN(LANES), few = rest <= FN(FEW) ? rest : 0;
 #pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < n_tasks; task++) {
         const int64_t group = task / per_group, m = task % per_group % cut.n_shares * share;
@@ -643,7 +753,8 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
         if (e->bias) e_group.bias += group * step->e;
         if (e->residual) e_group.residual += group * step->c;
         FN(product)(&a_group, &b_group, &c_group, 0, depth, m, GEMM_MIN(m + share, rows), q,
-                    GEMM_MIN(q + width, columns), &e_group, accumulate, scratch + GEMM_THREAD() * size);
+                    GEMM_MIN(q + width, columns), q + width >= columns ? few : 0, &e_group, accumulate,
+                    scratch + GEMM_THREAD() * size);
     }
 }
 

@@ -13,8 +13,9 @@
    - The weights are transformed to tiles of A whose rows lie side by side (k by k), 14 outputs at a time.
    - A task owns some outputs of a panel of tiles: the products at all points stay in L1 or L2 and are transformed
      back, finished and written from there.  Nothing of the three transforms is written to memory but the weights'.
-   - All threads transform a block of tiles whose panels fit into L2, then share out its outputs, so that each reads its
-     own weights only.  When there is one block, its weights are transformed where they are used.
+   - A block of tiles whose panels fit into L2 is one task: nobody waits for anybody, and no thread reads what is in the
+     other's cache.  When there is but one block, all threads transform it, then share out its outputs, whose weights
+     are transformed where they are used.
 
    Sums over channels are taken in one go, in order, so any cut gives the same bits. */
 #ifndef CAFFEBN_WINOGRAD_H

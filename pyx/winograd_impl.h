@@ -234,8 +234,10 @@ static inline int64_t FN(winograd_scratch)(int m, int64_t rows, int64_t channels
 {
     const int64_t points = (m + 2) * (m + 2), block = FN(winograd_block)(m, channels, tiles);
     const int64_t weights = points * FN(weights_point)(channels);
-    return n_threads * FN(winograd_private)(m) + block / FN(PANEL) * points * FN(panel_point)(channels)
-           + weights * (block >= tiles ? n_threads : gemm_ceil_div(rows, GEMM_MR)) + 4 * FN(LANES);
+    const int64_t panels = block / FN(PANEL) * points * FN(panel_point)(channels);
+    return n_threads * FN(winograd_private)(m) + 4 * FN(LANES)
+           + (block >= tiles ? panels + n_threads * weights
+                             : n_threads * panels + gemm_ceil_div(rows, GEMM_MR) * weights);
 }
 
 /* The transforms with m known to the compiler. */
@@ -261,55 +263,84 @@ static __attribute__((noinline)) void FN(output_of)(int m, const REAL *products,
     else FN(winograd_output)(4, products, point, y, output, tile, n);
 }
 
+/* Where a thread works. */
+typedef struct { REAL *products, *strips, *temp, *panels; } FN(winograd_room);
+
+/* Transform the channels from c on of the LANES tiles of one vector of the block of tiles [t0, t1). */
+static void FN(winograd_vector)(int m, const FN(images) *v, int64_t t0, int64_t t1, int64_t vector, int64_t c,
+                                const FN(winograd_room) *room)
+{
+    const int64_t points = (m + 2) * (m + 2), v_point = FN(panel_point)(v->channels);
+    const int64_t tile = t0 + vector * FN(LANES), p = vector / GEMM_NV;
+    const int64_t row = t1 - t0 - p * FN(PANEL) > FN(LANES) ? FN(PANEL) : FN(LANES);
+    FN(input_of)(m, v, c, GEMM_MIN(c + WINOGRAD_CHANNELS, v->channels), tile, GEMM_MIN(FN(LANES), t1 - tile),
+                 room->panels + p * points * v_point + vector % GEMM_NV * FN(LANES), v_point, row, room->strips);
+}
+
+/* Results of n outputs from `first` on of the block of tiles [t0, t1), with their transformed weights `a`. */
+static void FN(winograd_rows)(int m, const REAL *a, const FN(winograd_result) *y, int64_t channels, int64_t t0,
+                              int64_t t1, int64_t first, int64_t n, const FN(winograd_room) *room)
+{
+    const int64_t points = (m + 2) * (m + 2);
+    const int64_t w_point = FN(weights_point)(channels), v_point = FN(panel_point)(channels);
+    for (int64_t tile = t0, p = 0; tile < t1; tile += FN(PANEL), p++) {
+        const int64_t n_tiles = GEMM_MIN(t1 - tile, FN(PANEL));
+        for (int64_t e = 0; e < points; e++)
+            FN(side_micros)[n_tiles > FN(LANES)][n - 1](a + e * w_point, room->panels + (p * points + e) * v_point,
+                                                       channels, room->products + e * GEMM_MR * FN(PANEL));
+        for (int64_t i = 0; i < n; i++)
+            for (int64_t j = 0; j < n_tiles; j += FN(LANES))
+                FN(output_of)(m, room->products + i * FN(PANEL) + j, GEMM_MR * FN(PANEL), y, first + i, tile + j,
+                              GEMM_MIN(n_tiles - j, FN(LANES)));
+    }
+}
+
 static void FN(winograd_tiles)(int m, const FN(kernels) *w, const FN(images) *v,
                                    const FN(winograd_result) *y, int64_t tiles, REAL *scratch, int n_threads)
 {
     const int64_t points = (m + 2) * (m + 2), channels = v->channels, block = FN(winograd_block)(m, channels, tiles);
-    const int64_t n_rows = gemm_ceil_div(w->rows, GEMM_MR), n_parts = gemm_ceil_div(channels, WINOGRAD_CHANNELS);
-    const int64_t w_point = FN(weights_point)(channels), v_point = FN(panel_point)(channels);
+    const int64_t n_vectors = gemm_ceil_div(tiles, FN(LANES)), n_parts = gemm_ceil_div(channels, WINOGRAD_CHANNELS);
+    const int64_t w_tile = points * FN(weights_point)(channels);
+    const int64_t v_block = block / FN(PANEL) * points * FN(panel_point)(channels);
     const int at_once = block >= tiles;
+    int64_t n_rows = gemm_ceil_div(w->rows, GEMM_MR), n_blocks = gemm_ceil_div(tiles, block);
     REAL *private = FN(aligned)(scratch), *panels = private + n_threads * FN(winograd_private)(m);
-    REAL *weights = panels + block / FN(PANEL) * points * v_point;
+    REAL *weights = panels + (at_once ? 1 : n_threads) * v_block;
     if (tiles == 0 || w->rows == 0) return;
+    /* as much for each thread */
+    if (at_once && n_rows < 8 * n_threads)
+        n_rows = GEMM_MIN(gemm_ceil_div(n_rows, n_threads) * n_threads, w->rows);
+    n_blocks = GEMM_MIN(gemm_ceil_div(n_blocks, n_threads) * n_threads, n_vectors);
 #pragma omp parallel num_threads(n_threads)
     {
-        REAL *products = private + GEMM_THREAD() * FN(winograd_private)(m);
-        REAL *strips = products + points * GEMM_MR * FN(PANEL);
-        REAL *temp = strips + WINOGRAD_CHANNELS * 2 * (m + 2) * m * FN(LANES);
-        if (!at_once) {
-#pragma omp for schedule(dynamic, 1) nowait
-            for (int64_t r = 0; r < n_rows; r++) {
-                const int64_t first = w->rows * r / n_rows, n = w->rows * (r + 1) / n_rows - first;
-                FN(weights_of)(m, w, first, n, channels, weights + r * points * w_point, w_point, temp);
-            }
+        FN(winograd_room) room;
+        room.products = private + GEMM_THREAD() * FN(winograd_private)(m);
+        room.strips = room.products + points * GEMM_MR * FN(PANEL);
+        room.temp = room.strips + WINOGRAD_CHANNELS * 2 * (m + 2) * m * FN(LANES);
+        room.panels = panels + (at_once ? 0 : GEMM_THREAD()) * v_block;
+        if (at_once) {
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t task = 0; task < n_vectors * n_parts; task++)
+                FN(winograd_vector)(m, v, 0, tiles, task / n_parts, task % n_parts * WINOGRAD_CHANNELS, &room);
         }
-        for (int64_t t0 = 0; t0 < tiles; t0 += block) {
-            const int64_t t1 = GEMM_MIN(t0 + block, tiles), n_panels = gemm_ceil_div(t1 - t0, FN(PANEL));
-            const int64_t n_vectors = gemm_ceil_div(t1 - t0, FN(LANES));
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t task = 0; task < n_vectors * n_parts; task++) {
-                const int64_t vector = task / n_parts, c = task % n_parts * WINOGRAD_CHANNELS;
-                const int64_t tile = t0 + vector * FN(LANES), p = vector / GEMM_NV;
-                const int64_t row = t1 - t0 - p * FN(PANEL) > FN(LANES) ? FN(PANEL) : FN(LANES);
-                FN(input_of)(m, v, c, GEMM_MIN(c + WINOGRAD_CHANNELS, channels), tile,
-                                   GEMM_MIN(FN(LANES), t1 - tile),
-                                   panels + p * points * v_point + vector % GEMM_NV * FN(LANES), v_point, row, strips);
-            }
+        for (int64_t r = 0; r < n_rows; r++) {
+            const int64_t first = w->rows * r / n_rows, n = w->rows * (r + 1) / n_rows - first;
+            REAL *a = weights + (at_once ? GEMM_THREAD() : r) * w_tile;
+            FN(weights_of)(m, w, first, n, channels, a, FN(weights_point)(channels), room.temp);
+            if (at_once) FN(winograd_rows)(m, a, y, channels, 0, tiles, first, n, &room);
+        }
+        if (!at_once) {
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t task = 0; task < n_rows; task++) {
-                const int64_t first = w->rows * task / n_rows, n = w->rows * (task + 1) / n_rows - first;
-                REAL *a = weights + (at_once ? GEMM_THREAD() : task) * points * w_point;
-                if (at_once) FN(weights_of)(m, w, first, n, channels, a, w_point, temp);
-                for (int64_t p = 0; p < n_panels; p++) {
-                    const int64_t tile = t0 + p * FN(PANEL), n_tiles = GEMM_MIN(t1 - tile, FN(PANEL));
-                    for (int64_t e = 0; e < points; e++)
-                        FN(side_micros)[n_tiles > FN(LANES)][n - 1](a + e * w_point,
-                                                                   panels + (p * points + e) * v_point, channels,
-                                                                   products + e * GEMM_MR * FN(PANEL));
-                    for (int64_t i = 0; i < n; i++)
-                        for (int64_t j = 0; j < n_tiles; j += FN(LANES))
-                            FN(output_of)(m, products + i * FN(PANEL) + j, GEMM_MR * FN(PANEL), y, first + i,
-                                                tile + j, GEMM_MIN(n_tiles - j, FN(LANES)));
+            for (int64_t b = 0; b < n_blocks; b++) {
+                const int64_t t0 = n_vectors * b / n_blocks * FN(LANES);
+                const int64_t t1 = GEMM_MIN(n_vectors * (b + 1) / n_blocks * FN(LANES), tiles);
+                for (int64_t vector = 0; vector * FN(LANES) < t1 - t0; vector++)
+                    for (int64_t c = 0; c < channels; c += WINOGRAD_CHANNELS)
+                        FN(winograd_vector)(m, v, t0, t1, vector, c, &room);
+                for (int64_t r = 0; r < n_rows; r++) {
+                    const int64_t first = w->rows * r / n_rows, n = w->rows * (r + 1) / n_rows - first;
+                    FN(winograd_rows)(m, weights + r * w_tile, y, channels, t0, t1, first, n, &room);
                 }
             }
         }

