@@ -296,14 +296,16 @@ class _Watch:
                 break
 
     def _add(self, layer: Any) -> None:
-        x = self._net.blobs[self._net.bottom_names[layer.name][0]].data
+        net = self._net
+        x = net.blobs[net.bottom_names[layer.name][0]].on(net.device).data
         kept = self._feed.kept(len(x))
         n, c, s = ncs(x.shape, 1)
-        mean, var = np.empty(c), np.empty(c)
         if kept and s:
+            mean, var = (net.arrays.empty(c, np.float64) for _ in range(2))
             layer.ops.moments(x.reshape(n, c, s)[:kept], mean, var)
             owner = self._owners[layer.name]
-            self.sums.setdefault(owner, _Sums(c)).add(kept * s, mean, var)
+            found = (net.arrays.read_later(values)() for values in (mean, var))
+            self.sums.setdefault(owner, _Sums(c)).add(kept * s, *found)
 
     def by_layer(self) -> dict[str, _Sums]:
         return {

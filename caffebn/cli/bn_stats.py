@@ -52,6 +52,7 @@ PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 @click.option("--items", type=click.IntRange(min=1), help="How many items to use; by default all.")
 @click.option("--batch", type=click.IntRange(min=1), help="Items of a batch, for --data.")
 @click.option("--no-score", is_flag=True, help="Leave out the scores before and after.")
+@nets.gpu
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     net: str,

@@ -9,7 +9,7 @@ import numpy as np
 
 from caffebn.bn.compare import Comparison, Row, compare
 from caffebn.bn.sides import NetSide, dump, open_side
-from caffebn.cli import inputs, show
+from caffebn.cli import inputs, nets, show
 from caffebn.cli.classify import read_mean
 from caffebn.errors import ArgumentError
 
@@ -47,6 +47,7 @@ __all__ = ["command"]
     "--dump", "dump_to", type=click.Path(dir_okay=False), help="Store all values of A in a .npz file."
 )
 @click.option("--all", "show_all", is_flag=True, help="Show every compared value.")
+@nets.gpu
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     a: str,

@@ -35,6 +35,7 @@ __all__ = ["command"]
     show_default=True,
     help="Largest error of an output, relative to its largest value, that is accepted.",
 )
+@nets.gpu
 @click.option("--json", "as_json", is_flag=True, help="Print the certificate as JSON.")
 def command(
     net: str,

@@ -558,6 +558,19 @@ def files(tmp_path, weights):
     return tmp_path
 
 
+@pytest.mark.gpu
+def test_command_on_a_gpu(cli, files):
+    w = files / "net.caffemodel"
+    a, b = (f"{files / name},{w}" for name in ("net.prototxt", "bad.prototxt"))
+    result = cli("compare", a, a, "--gpu", "0")
+    assert result.exit_code == 0 and "EQUAL" in result.stdout and "16 values compared" in result.stdout
+    found = json.loads(cli("compare", a, b, "--json", "--gpu", "0").stdout)
+    assert found["equal"] is False and found["first"]["layer"] == "bn1"
+    # the values of the CPU, but for the order of sums
+    cli("compare", a, "--dump", files / "act.npz")
+    assert cli("compare", a, files / "act.npz", "--gpu", "0").exit_code == 0
+
+
 def test_command(cli, files):
     w = files / "net.caffemodel"
     result = cli("compare", f"{files / 'net.prototxt'},{w}", f"{files / 'net.prototxt'},{w}")

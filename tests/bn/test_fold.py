@@ -547,6 +547,12 @@ def test_command_json_and_tolerance(cli, files, tmp_path):
     assert not (tmp_path / "out.prototxt").exists()
 
 
+@pytest.mark.gpu
+def test_command_on_a_gpu(cli, files):
+    found = json.loads(cli("fold", *files, "--json", "--gpu", "0").stdout)
+    assert found["agrees"] and found["batch_norm"]["folded"] == 1
+
+
 def test_command_does_not_overwrite_its_net(cli, files):
     result = cli("fold", *files, "-o", files[0].with_suffix(""))
     assert result.exit_code == 2 and "is NET itself" in result.stderr

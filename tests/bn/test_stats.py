@@ -271,6 +271,23 @@ def test_command(cli, files):
     assert found["before"] == {}
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["sweep", "layerwise"])
+def test_command_on_a_gpu(cli, files, method):
+    words = [
+        "bn-stats",
+        files / "net.prototxt",
+        files / "net.caffemodel",
+        "--data",
+        files / "x.npz",
+        "--json",
+    ]
+    cpu, gpu = (json.loads(cli(*words, "--method", method, *more).stdout) for more in ([], ["--gpu", "0"]))
+    assert [one["name"] for one in gpu["layers"]] == [one["name"] for one in cpu["layers"]]
+    for name, value in cpu["after"].items():
+        assert gpu["after"][name] == pytest.approx(value, rel=1e-4)
+
+
 def test_command_with_pictures(cli, files):
     image = pytest.importorskip("PIL.Image")
     folder = files / "pictures"
