@@ -505,7 +505,7 @@ def own_resnet(text: str, phase: str, batch: int) -> Iterator[Row]:
     from caffebn.net import Net
 
     training = phase == "TRAIN"
-    net = Net.from_text(text, phase, device="gpu")
+    net = Net.from_text(text, phase, device="gpu", keep=[])
     net.blobs["data"].data[...] = np.random.default_rng(0).random(net.blobs["data"].shape, np.float32)
 
     def step() -> None:

@@ -22,7 +22,7 @@ from caffebn.net.captured import Captured
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
 from caffebn.net.fuse import fuse_steps
-from caffebn.net.memory import MemoryPlan, again_before
+from caffebn.net.memory import Again, MemoryPlan, again_before
 from caffebn.net.parameters import Parameters
 from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
@@ -659,14 +659,19 @@ class Net:
             )
 
     def _advised(self, e: DeviceError) -> DeviceError:
-        """Add to what is said about memory that is not there how large a batch may fit: memory grows with it."""
+        """Add to what is said about memory that is not there what to change, and how large a batch may fit."""
+        advice = ""
         sizes = [top.shape[0] for top in self._tops[0] if top.shape] if self._tops else []
-        if not (e.needed and sizes and sizes[0] > 1):
-            return e
-        fits = max(1, sizes[0] * e.used // (e.used + e.needed))
-        return DeviceError(
-            f"{e.message}; the batch is {sizes[0]}: try {min(fits, sizes[0] - 1)}", e.used, e.needed
-        )
+        if e.needed and sizes and sizes[0] > 1:
+            fits = max(1, sizes[0] * e.used // (e.used + e.needed))
+            advice += f"; the batch is {sizes[0]}: try {min(fits, sizes[0] - 1)}"
+        if self.keep is None:
+            advice += "; or make the net with keep=[]: then blobs share memory"
+        elif self.phase == "TRAIN" and not any(isinstance(step, Again) for step in self.backward_steps):
+            advice += "; or make the net with recompute=True: then outputs of BatchNorm are not kept"
+        if "; or" in advice:
+            advice += " (`caffebn info` says how much that needs)"
+        return DeviceError(f"{e.message}{advice}", e.used, e.needed)
 
     def _forward(self, first: int, last: int) -> None:
         before, after = self._callbacks["before_forward"], self._callbacks["after_forward"]

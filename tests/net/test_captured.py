@@ -58,6 +58,38 @@ def test_a_recorded_pass_is_the_pass(backward):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_net_that_keeps_little(recompute):
+    """Blobs share memory, and outputs of BatchNorm are computed once more: what is launched does, too."""
+    more = """
+layer { name: "ip2" type: "InnerProduct" bottom: "y" top: "y2" inner_product_param { num_output: 5 } }
+layer { name: "bn2" type: "BatchNorm" bottom: "y2" top: "y2" }
+layer { name: "relu2" type: "ReLU" bottom: "y2" top: "y2" }
+"""
+    head, loss = NET[: NET.index('layer { name: "loss"')], NET[NET.index('layer { name: "loss"') :]
+    text = head + more + loss.replace('bottom: "y"', 'bottom: "y2"')
+    losses = []
+    for options in ({}, {"keep": [], "recompute": recompute}):
+        net = caffebn.Net.from_text(text, caffebn.TRAIN, device="gpu", dtype="float64", **options)
+        randomise(net)
+        fill(net, 0)
+        graph = net.capture(backward=True) if options else None
+        for seed in range(3):
+            fill(net, seed)
+            if graph:
+                graph.launch()
+            else:
+                net.clear_param_diffs()
+                net.run_forward()
+                net.run_backward()
+            losses.append((net.loss, [p.blob.diff.copy() for p in net.parameters]))
+    for (loss, diffs), (found, others) in zip(losses[:3], losses[3:], strict=True):
+        assert found == loss
+        for a, b in zip(diffs, others, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.gpu
 def test_layers_of_data_run_before_the_graph():
     text = DUMMY + NET[NET.index('layer { name: "ip"') :]
     net = caffebn.Net.from_text(text, caffebn.TRAIN, device="gpu")

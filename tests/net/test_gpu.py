@@ -52,13 +52,24 @@ def test_a_bad_label_is_raised_when_values_are_read(net):
         net.forward_backward()
 
 
-def test_out_of_memory_tells_a_batch_that_may_fit(net):
-    net.forward()
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({}, r"keep=\[\]: then blobs share memory \(`caffebn info` says how much that needs\)"),
+        ({"keep": []}, "recompute=True: then outputs of BatchNorm are not kept .*"),
+        ({"keep": [], "recompute": True}, ""),
+    ],
+)
+def test_out_of_memory_tells_a_batch_that_may_fit(options, advice):
+    net = caffebn.Net.from_text(NET, caffebn.TRAIN, device="gpu", **options)
+    fill(net, 0)
+    net.forward_backward()
     net.blobs["x"].reshape(400000, 3)
     net.blobs["label"].reshape(400000)
     ops.arrays("gpu").limit_memory(8 << 20)
     try:
-        with pytest.raises(DeviceError, match=r"out of memory: .*; the batch is 400000: try \d+$"):
+        end = f"; or make the net with {advice}" if advice else ""
+        with pytest.raises(DeviceError, match=rf"out of memory: .*; the batch is 400000: try \d+{end}$"):
             net.forward()
     finally:
         ops.arrays("gpu").limit_memory(None)
