@@ -25,6 +25,7 @@ from caffebn.bn.opening import (
     Weights,
     definition_of,
     make_net,
+    runnable,
     same_random_numbers,
     source_name,
     weight_arrays,
@@ -96,6 +97,8 @@ class Statistics:
         Scores of the net in TEST with the stored and with the new statistics; empty when there are none.
     blobs : dict of list of ndarray
         The three blobs of each BatchNorm layer, as they are written.
+    left_out : list of str
+        Layers that were not run: of types that caffebn does not have, and those behind them.
     """
 
     items: int
@@ -104,6 +107,7 @@ class Statistics:
     before: dict[str, float] = field(default_factory=dict)
     after: dict[str, float] = field(default_factory=dict)
     blobs: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     source: Weights = field(default_factory=dict, repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -185,7 +189,7 @@ def bn_stats(
         raise ArgumentError(f"bn_stats: method must be one of {', '.join(METHODS)}, found {method!r}")
     arrays = weight_arrays(weights)
     # run with Input layers or with the data of the phase, everything else as in TEST
-    definition = definition_of(net, "TEST" if data is not None else phase)
+    definition, left_out = runnable(definition_of(net, "TEST" if data is not None else phase))
     norms = [layer for layer in definition.layer if layer.type == "BatchNorm"]
     if not norms:
         raise ArgumentError(f'bn_stats: the net "{definition.name}" has no BatchNorm layer')
@@ -200,7 +204,7 @@ def bn_stats(
     feed = _Feed(made, data, items, batch_size)
     run = _sweep if method == "sweep" else _layerwise
     passes, sums = run(made, feed, progress or (lambda batches, total, title: batches))
-    result = Statistics(feed.items, passes, source=weights)
+    result = Statistics(feed.items, passes, source=weights, left_out=left_out)
     for layer in norms:
         gathered = sums[layer.name]
         factor = _factor(layer.batch_norm_param.moving_average_fraction, len(feed))
@@ -469,7 +473,7 @@ def _score(
     """Average the scalar outputs of a net in TEST over its own data, or its accuracy over given labels."""
     with same_random_numbers(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffebnWarning)  # they came when the net was made first
-        made = make_net(definition_of(net), weights)
+        made = make_net(runnable(definition_of(net))[0], weights)
     if data is None:
         if made.inputs:
             return {}

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from caffebn.bn.opening import definition_of, make_net
+from caffebn.bn.opening import definition_of, make_net, runnable
 from caffebn.bn.stats import METHODS, ArrayLike, Statistics, bn_stats
 from caffebn.cli import inputs, nets, show
 from caffebn.errors import ArgumentError, FormatError
@@ -77,7 +77,7 @@ def command(
     result = bn_stats(
         net,
         weights,
-        None if data is None else read_data(make_net(definition_of(net), None), data, pictures),
+        None if data is None else read_data(make_net(runnable(definition_of(net))[0], None), data, pictures),
         method=method,
         unbiased=unbiased,
         phase=phase.upper(),
@@ -162,6 +162,12 @@ def _show(result: Statistics) -> None:
             for layer in result.layers
         ],
     )
+    if result.left_out:
+        some = ", ".join(result.left_out[:5]) + (" ..." if len(result.left_out) > 5 else "")
+        show.warning(
+            f"{len(result.left_out)} layers were not run, for caffebn does not have their types or those before them: "
+            f"{some}"
+        )
     passes = "one pass" if result.passes == 1 else f"{result.passes} passes"
     click.echo(f"{result.items} items in {passes}; the worst channel of each layer is shown.")
     for name, before in result.before.items():

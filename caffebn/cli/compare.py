@@ -13,7 +13,7 @@ from caffebn.cli import inputs, nets, show
 from caffebn.cli.classify import read_mean
 from caffebn.errors import ArgumentError
 
-__all__ = ["command"]
+__all__ = ["command", "show_comparison"]
 
 
 @click.command("compare")
@@ -88,7 +88,7 @@ def command(
     if as_json:
         show.as_json(result.as_dict())
     else:
-        _show(result, show_all)
+        show_comparison(result, show_all)
         if dump_to is not None:
             click.echo(f"the values of A are in {dump_to}")
     if not result.equal:
@@ -108,7 +108,8 @@ def _pair(words: str) -> tuple[str, str]:
     return left, right
 
 
-def _show(result: Comparison, show_all: bool) -> None:
+def show_comparison(result: Comparison, show_all: bool = False) -> None:
+    """Print the values around the first that differs, and why it does."""
     rows = result.rows if show_all else _around(result)
     verdicts = {"shape": "OTHER SHAPE", "differs": "DIFFERS", "fold": "not compared (fold)"}
     show.table(

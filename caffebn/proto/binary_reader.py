@@ -19,7 +19,7 @@ import numpy as np
 from caffebn.errors import FormatError
 from caffebn.proto import wire
 from caffebn.proto.message import Message, Repeated, new
-from caffebn.proto.schema import Field, MessageType
+from caffebn.proto.schema import Field, MessageType, parameter_field
 from caffebn.proto.unknown import UnknownBinary
 
 __all__ = ["MAX_FIELDS", "Reader"]
@@ -110,6 +110,8 @@ class Reader:
                     self._error(start, self._too_long(field, number, length, end - at))
                 if field is None:
                     self._keep(message, number, wire_type, at, stop)
+                elif field.kind == "message" and field.type.required and self._is_of_a_fork(message, field):
+                    self._keep(message, number, wire_type, at, stop)
                 elif field.kind == "message":
                     self._submessage(message, field, at, stop)
                 elif field.wire_type == wire.BYTES:
@@ -142,6 +144,16 @@ class Reader:
         for field in message._type.required:
             if field.name not in message._values:
                 self._error(end, f"{field.owner} needs the field {field.name}")
+
+    @staticmethod
+    def _is_of_a_fork(message: Message, field: Field) -> bool:
+        """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
+        type_name = message._values.get("type")
+        return (
+            field.owner == "LayerParameter"
+            and type_name is not None
+            and parameter_field(type_name) is not field
+        )
 
     def _submessage(self, message: Message, field: Field, at: int, stop: int) -> None:
         values = message._values

@@ -491,7 +491,7 @@ def test_an_onnx_model(weights, onnx_file, nhwc):
     found = compare(mine, onnx_file(nhwc=nhwc), names={"data": "picture"})
     assert found.equal and found.missing == ["scale1"]
     found = compare(mine, onnx_file(eps=1e-2, nhwc=nhwc))
-    assert not found.equal
+    assert found.cause == "eps is 0.01 instead of 1e-05"
 
 
 def test_what_is_no_onnx_model(tmp_path, weights):

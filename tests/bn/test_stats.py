@@ -305,3 +305,9 @@ def test_command_with_pictures(cli, files):
     assert "either all lines have a label" in cli(*words, "--data", files / "list.txt").stderr
     (files / "empty").mkdir()
     assert "no pictures are there" in cli(*words, "--data", files / "empty").stderr
+
+
+def test_layers_of_other_programs_are_left_out_and_named():
+    text = data(4, 3, 5, 5) + bn("bn", "data", "y") + layer("PriorBox", "box", "y")
+    result = bn_stats(blocks.parse(text), {}, {"data": np.random.default_rng(0).normal(2, 3, (8, 3, 5, 5))})
+    assert result.left_out == ["box"] and result.layers[0].name == "bn"

@@ -233,6 +233,17 @@ def test_command(tmp_path, state):
         Net(tmp_path / "net.prototxt", out, "TEST").forward(data=X)["prob"], expected, atol=1e-6
     )
 
+    (tmp_path / "port.py").write_text(
+        "from tests.export.test_incoming import other_net\n"
+        "def make():\n    return other_net()\n"
+        "def another():\n    net = other_net()\n    net.features[1].eps = 0.001\n    return net\n"
+    )
+    words = ("-o", out, "--map", tmp_path / "map.json", "--compare")
+    result = run(*words, f"{tmp_path / 'port.py'}:make")
+    assert result.exit_code == 0 and "EQUAL" in result.stdout, result.output
+    result = run(*words, f"{tmp_path / 'port.py'}:another")
+    assert result.exit_code == 1 and "Likely cause: in B, eps is 0.001 instead of 1e-05." in result.stdout
+
     (tmp_path / "map.json").write_text('{"conv": "features.0"}')
     result = run("-o", out, "--map", tmp_path / "map.json")
     assert (

@@ -361,3 +361,15 @@ def test_number_of_values_is_bounded(monkeypatch):
         with pytest.raises(FormatError, match="more than 100 values in one file"):
             binary.parse(raw)
     assert len(binary.parse(field(5, 5, b"1234") * 1000, "BlobProto").data) == 1000
+
+
+def test_parameters_of_a_fork_at_the_number_of_clip():
+    """Several forks have messages of their own at 148, without the fields that Caffe's needs; they are kept."""
+    theirs = field(148, 2, field(1, 0, b"\x03"))
+    kept = binary.parse(field(100, 2, field(1, 2, b"a") + field(2, 2, b"PSROIPooling") + theirs))
+    assert [u.number for u in kept.layer[0].unknown] == [148] and not kept.layer[0].has("clip_param")
+    assert theirs in binary.dump(kept)
+    own = field(2, 2, b"Clip") + field(148, 2, field(1, 5, b"\0\0\0\0") + field(2, 5, b"\0\0\x80\x3f"))
+    assert binary.parse(field(100, 2, own)).layer[0].clip_param.max == 1
+    with pytest.raises(FormatError, match="ClipParameter needs the field min"):
+        binary.parse(field(100, 2, field(2, 2, b"Clip") + theirs))
