@@ -459,6 +459,14 @@ def test_a_cudnn_that_fails_to_plan_is_worth_a_word(gpu, device, conv_module, mo
         np.testing.assert_allclose(array, value, rtol=1e-10, atol=1e-10)
 
 
+def test_a_cudnn_that_cannot_be_loaded_is_worth_a_word(gpu, conv_module, monkeypatch, tmp_path):
+    (tmp_path / "cudnn.py").write_text("raise OSError('libcudnn.so.9: cannot open shared object file')")
+    monkeypatch.delitem(sys.modules, "cudnn", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.warns(CaffebnWarning, match=r"cuDNN cannot be used \(libcudnn.so.9: cannot open"):
+        assert gpu.convolution() == "cuBLAS"
+
+
 def test_a_cudnn_that_does_not_run_is_worth_a_word(gpu, conv_module, monkeypatch):
     cudnn = FakeCudnn()
     monkeypatch.setattr(cudnn, "create_handle", lambda: 1 / 0)

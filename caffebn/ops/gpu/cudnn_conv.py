@@ -9,10 +9,12 @@ allowed.  Groups of one channel are left to the kernels of conv.cu, and what cuD
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -38,12 +40,12 @@ def _cudnn() -> Any:
     """The front end, or None."""
     if os.environ.get("CAFFEBN_CUDNN", "1") == "0":
         return None
-    try:
-        import cudnn
-    except ImportError:
+    if "cudnn" not in sys.modules and find_spec("cudnn") is None:
         return None
     try:
         device.library("cudart")  # which the front end looks for by name, and CuPy has in itself
+        import cudnn
+
         cudnn.destroy_handle(cudnn.create_handle())
     except Exception as e:  # which one, depends on what of cuDNN is missing
         warnings.warn(
