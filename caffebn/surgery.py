@@ -15,7 +15,7 @@ import numpy as np
 
 from caffebn import blocks, fillers, seeding
 from caffebn.blob import times
-from caffebn.errors import ArgumentError, NetError, WeightsError, did_you_mean
+from caffebn.errors import ArgumentError, FileError, NetError, WeightsError, did_you_mean
 from caffebn.files import write_whole
 from caffebn.net import TEST, Net
 from caffebn.proto import Message, binary, make_blob, text, upgrade
@@ -63,12 +63,19 @@ class Surgery:
         self._source = "<net>" if isinstance(net, Message) else str(net)
         self.definition: Message = net.copy() if isinstance(net, Message) else blocks.read(net)
         upgrade.net(self.definition, self._source)
+        if not self.definition.layer:
+            raise NetError(f"{self._source}: no layer is in it; expected a net")
         self.weights: dict[str, list[np.ndarray]] = {}
         if weights is not None:
             names = {layer.name for layer in self.definition.layer}
             for name, arrays in read_weights(weights).items():
                 if name in names and arrays:
                     self.weights[name] = [a for a in arrays if a is not None]
+            if not self.weights:
+                raise WeightsError(
+                    f"{weights}: not the weights of {self._source}: not one layer with weights has a name that is in "
+                    "both"
+                )
 
     # -- looking
 
@@ -119,8 +126,10 @@ class Surgery:
         Raises
         ------
         FileError
-            A file cannot be written.
+            A file cannot be written, or both are one.
         """
+        if net is not None and weights is not None and os.path.abspath(net) == os.path.abspath(weights):
+            raise FileError(f"{net}: the net and its weights need two files")
         if net is not None:
             with write_whole(net) as f:
                 f.write(text.dump(self.definition).encode())
@@ -563,6 +572,8 @@ class Surgery:
             raise ArgumentError(
                 f'change_outputs: "{name}" is a {layer.type}, neither Convolution nor InnerProduct'
             )
+        if count < 1:
+            raise ArgumentError(f"change_outputs: expected at least 1 output, found {count}")
         param = layer.mutable(field)
         before = param.num_output
         for old, new in (keep or {}).items():

@@ -32,6 +32,7 @@ __all__ = [
     "Report",
     "as_stored",
     "blob_arrays",
+    "by_layer",
     "blob_messages",
     "copy_weights",
     "h5py_package",
@@ -121,7 +122,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     if str(path).endswith((".h5", ".hdf5")):
         return read_hdf5(path)
     if str(path).endswith((".npz", ".safetensors")):
-        return _by_layer(path, read_tensors(path))
+        return by_layer(path, read_tensors(path))
     return stored_arrays(read_stored(path), str(path))
 
 
@@ -175,10 +176,23 @@ def _meet_pages(content: mmap) -> None:
     np.frombuffer(content, np.uint8)[::PAGESIZE].max()
 
 
-def _by_layer(
+def by_layer(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]
 ) -> dict[str, list[np.ndarray | None]]:
-    by_layer: dict[str, dict[int, np.ndarray]] = {}
+    """Gather arrays named ``<layer>/<index of the blob>`` by layer, in the order of the indices.
+
+    Parameters
+    ----------
+    path : path-like
+        What errors call the file.
+    tensors : mapping
+
+    Raises
+    ------
+    FormatError
+        Another name, or values that are no real numbers.
+    """
+    layers: dict[str, dict[int, np.ndarray]] = {}
     for name, array in tensors.items():
         layer, _, index = name.rpartition("/")
         if not layer or not index.isdecimal() or int(index) >= MAX_BLOBS:
@@ -188,8 +202,8 @@ def _by_layer(
             )
         if array.dtype.kind != "f":
             raise FormatError(f'{path}: array "{name}": expected real numbers, found {array.dtype}')
-        by_layer.setdefault(layer, {})[int(index)] = array
-    return {layer: [arrays.get(i) for i in range(max(arrays) + 1)] for layer, arrays in by_layer.items()}
+        layers.setdefault(layer, {})[int(index)] = array
+    return {layer: [arrays.get(i) for i in range(max(arrays) + 1)] for layer, arrays in layers.items()}
 
 
 def blob_arrays(layers: Mapping[str, Sequence[Blob]]) -> dict[str, np.ndarray]:

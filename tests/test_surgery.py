@@ -10,7 +10,7 @@ import pytest
 
 import caffebn
 from caffebn import Net
-from caffebn.errors import ArgumentError, NetError, ParseError, WeightsError
+from caffebn.errors import ArgumentError, FileError, NetError, ParseError, WeightsError
 from caffebn.proto import text
 from caffebn.surgery import Surgery
 
@@ -334,3 +334,27 @@ def test_to_convolution_refusals(s):
         ArgumentError, match=r'"fc" must read \(N, C, H, W\) from axis 1 on, found 1x2x64 and axis 1'
     ):
         s.to_convolution("fc")
+
+
+def test_files_that_are_no_net_or_not_its_weights(folder):
+    Path("empty.prototxt").write_text("")
+    with pytest.raises(NetError, match="empty.prototxt: no layer is in it; expected a net"):
+        Surgery("empty.prototxt")
+    other = NET
+    for name in ("conv1", "bn1", "scale1", "conv2", "bn2", "scale2", "fc"):
+        other = other.replace(f'name: "{name}"', f'name: "my_{name}"')
+    Path("renamed.prototxt").write_text(other)
+    with pytest.raises(WeightsError, match="weights.caffemodel: not the weights of renamed.prototxt"):
+        Surgery("renamed.prototxt", "weights.caffemodel")
+
+
+def test_one_file_for_both_is_refused(folder):
+    s = Surgery("deploy.prototxt", "weights.caffemodel")
+    with pytest.raises(FileError, match="deploy.prototxt: the net and its weights need two files"):
+        s.save("deploy.prototxt", "./deploy.prototxt")
+    assert Path("deploy.prototxt").read_text() == NET
+
+
+def test_no_outputs(folder):
+    with pytest.raises(ArgumentError, match="expected at least 1 output, found 0"):
+        Surgery("deploy.prototxt").change_outputs("fc", 0)

@@ -17,10 +17,11 @@ import numpy as np
 
 from caffebn.blob import times
 from caffebn.dialects.neighbours import from_framework
-from caffebn.errors import ArgumentError, FileError, FormatError, WeightsError, missing_package
+from caffebn.errors import ArgumentError, FileError, FormatError, WeightsError, did_you_mean, missing_package
 from caffebn.layers import Layer
 from caffebn.net import Net
 from caffebn.tensors import read_tensors
+from caffebn.weights import by_layer, copy_weights
 
 __all__ = ["Imported", "import_weights", "read_state"]
 
@@ -138,7 +139,8 @@ def import_weights(
     ----------
     net : Net
     source : path-like or mapping
-        A .pt, .pth, .npz or .safetensors file, or arrays by name.
+        A .pt, .pth, .npz or .safetensors file, or arrays by name.  Names such as ``conv1/0``, which
+        `caffebn.export.arrays` writes, are layers with the indices of their blobs, and the values Caffe's own.
     mapping : mapping, optional
         Layer name -> module name.  For a BatchNorm and its Scale the BatchNorm's.
     by_order : bool
@@ -160,6 +162,8 @@ def import_weights(
     is_mapping = isinstance(source, Mapping)
     arrays = dict(source) if is_mapping else read_state(source)  # type: ignore[arg-type]
     report = Imported("arrays" if is_mapping else str(source))
+    if arrays and all(_CAFFES.fullmatch(name) for name in arrays):
+        return _from_caffe(net, arrays, mapping or {}, report)
     modules = _modules(arrays)
     slots = _slots(net)
     pairs = _by_mapping(slots, modules, mapping or {})
@@ -186,6 +190,36 @@ def import_weights(
     used = set(pairs.values())
     report.unused = [f"{m}.{k}".lstrip(".") for m, kinds in modules.items() if m not in used for k in kinds]
     report.untouched = [name for name in slots if name not in pairs]
+    return report
+
+
+_CAFFES = re.compile(r"(.+)/(\d+)")
+
+
+def _from_caffe(
+    net: Net, arrays: Mapping[str, np.ndarray], mapping: Mapping[str, str], report: Imported
+) -> Imported:
+    """Take arrays named ``<layer>/<index of the blob>``, as `arrays` writes them: Caffe's own values."""
+    layers = by_layer(report.source, arrays)
+    for name, stored in mapping.items():
+        if name not in net.params:
+            raise ArgumentError(
+                f'mapping: there is no layer "{name}" with weights{did_you_mean(name, net.params)}'
+            )
+        if stored not in layers:
+            raise ArgumentError(
+                f'mapping: there is no "{stored}" in {report.source}{did_you_mean(stored, layers)}'
+            )
+    names = {layer: layer for layer in layers if layer not in mapping.values()}
+    names |= {stored: name for name, stored in mapping.items()}
+    weights = {names[layer]: blobs for layer, blobs in layers.items()}
+    copied = copy_weights(
+        net.params, {layer.name: layer.type for layer in net.layers}, weights, report.source
+    )
+    copied.check()
+    stored_as = {name: stored for stored, name in names.items()}
+    report.rows = [(n, stored_as[n], ", ".join(map(str, range(len(weights[n]))))) for n in copied.matched]
+    report.unused, report.untouched = copied.unused, copied.missing
     return report
 
 

@@ -257,3 +257,32 @@ def test_command(tmp_path, state):
     assert (
         'expected JSON like {"conv1": "features.0"}' in run("-o", out, "--map", tmp_path / "map.json").stderr
     )
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_arrays_that_export_wrote(small, tmp_path, ending):
+    """Caffe's own values, by layer and index: there and back."""
+    from click.testing import CliRunner
+
+    from caffebn.cli import main
+
+    (tmp_path / "net.prototxt").write_text(SMALL)
+    source, out = tmp_path / f"w.{ending}", tmp_path / "out.caffemodel"
+    export.arrays(small, source)
+    words = ["import-weights", tmp_path / "net.prototxt", source, "-o", out]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    again = Net(tmp_path / "net.prototxt", out, "TEST")
+    for name, blobs in small.params.items():
+        for a, b in zip(blobs, again.params[name], strict=True):
+            np.testing.assert_array_equal(a.data, b.data)
+    report = export.import_weights(
+        Net.from_text(SMALL.replace('"conv"', '"first"'), "TEST"), source, {"first": "conv"}
+    )
+    assert ("first", "conv", "0, 1") in report.rows and report.untouched == report.unused == []
+    with pytest.raises(ArgumentError, match='there is no layer "fist" with weights; did you mean "first"'):
+        export.import_weights(
+            Net.from_text(SMALL.replace('"conv"', '"first"'), "TEST"), source, {"fist": "conv"}
+        )
+    with pytest.raises(ArgumentError, match='mapping: there is no "conf" in .*; did you mean "conv"'):
+        export.import_weights(small, source, {"conv": "conf"})
