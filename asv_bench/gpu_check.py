@@ -169,15 +169,12 @@ def run_part(name: str, limit: float, log: Path, scratch: Path) -> tuple[str, li
     found = read_rows(rows)
     ended = {0: "done", None: f"failed: not done within {limit:.0f} s"}.get(status, f"failed ({status})")
     if name == "tests":
-        counts = {
-            word: len(re.findall(rf"^\[gw\d+\].*{word}", text, re.M))
-            for word in ("PASSED", "SKIPPED", "FAILED")
-        }
-        ended = (
-            ended.replace("done", "passed")
-            + ", "
-            + ", ".join(f"{n} {word.lower()}" for word, n in counts.items())
+        words = ("PASSED", "SKIPPED", "FAILED", "ERROR")
+        counts = {word: len(re.findall(rf"^\[gw\d+\].* {word}", text, re.M)) for word in words}
+        ended = ended.replace("done", "passed") + "".join(
+            f", {n} {word.lower()}" for word, n in counts.items()
         )
+        ended += "".join(f"; {line[:200]}" for line in re.findall(r"^(?:FAILED|ERROR) (.*)", text, re.M)[:20])
     elif name in ("kernels", "sanitizer"):
         bad = [row for row in found if row["result"] != "right"]
         good = len(found) - len(bad)
