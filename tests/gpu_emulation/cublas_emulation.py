@@ -28,7 +28,8 @@ int cublasCreate_v2(Handle** h) { *h = (Handle*)calloc(1, sizeof(Handle)); retur
 int cublasSetStream_v2(Handle* h, void* s) { h->stream = s; h->workspace = 0; return 0; }
 int cublasSetWorkspace_v2(Handle* h, void* at, size_t n) { h->workspace = n; return (size_t)at % 256 ? 7 : 0; }
 int cublasSetMathMode(Handle*, int) { return 0; }
-const char* cublasGetStatusString(int s) { return s == 7 ? "CUBLAS_STATUS_INVALID_VALUE" : "another"; }
+const char* cublasGetStatusName(int s) { return s == 7 ? "CUBLAS_STATUS_INVALID_VALUE" : "another"; }
+const char* cublasGetStatusString(int) { return "what it means"; }
 #define GEMM(L, T) \\
 int cublas##L##gemm_v2(Handle* h, int ta, int tb, int m, int n, int k, const T* alpha, const T* a, int lda, \\
                        const T* b, int ldb, const T* beta, T* c, int ldc) { \\

@@ -33,7 +33,8 @@ Matrix = tuple[int, int, bool]
 def _library() -> ctypes.CDLL:
     """The library, with the types of what its functions take."""
     library = ctypes.CDLL(device.library("cublas"))
-    library.cublasGetStatusString.restype = ctypes.c_char_p
+    for function in (library.cublasGetStatusName, library.cublasGetStatusString):
+        function.restype = ctypes.c_char_p
     library.cublasCreate_v2.argtypes = [POINTER(c_void_p)]
     library.cublasSetStream_v2.argtypes = [c_void_p, c_void_p]
     library.cublasSetWorkspace_v2.argtypes = [c_void_p, c_void_p, c_size_t]
@@ -50,9 +51,10 @@ def _library() -> ctypes.CDLL:
 
 def _check(status: int, what: str) -> None:
     if status:
-        said = _library().cublasGetStatusString(status)
+        name, said = _library().cublasGetStatusName(status), _library().cublasGetStatusString(status)
         raise DeviceError(
-            f"GPU {device.selected()}: cuBLAS failed to {what}: {said.decode() if said else status}"
+            f"GPU {device.selected()}: cuBLAS failed to {what}: {name.decode()} ({said.decode()}); with little memory left "
+            "on the GPU, make the batch smaller"
         )
 
 
