@@ -53,8 +53,7 @@ def _check(status: int, what: str) -> None:
     if status:
         name, said = _library().cublasGetStatusName(status), _library().cublasGetStatusString(status)
         raise DeviceError(
-            f"GPU {device.selected()}: cuBLAS failed to {what}: {name.decode()} ({said.decode()}); with little memory left "
-            "on the GPU, make the batch smaller"
+            f"GPU {device.selected()}: cuBLAS failed to {what}: {name.decode()} ({said.decode()})"
         )
 
 
@@ -64,7 +63,7 @@ class _Handle:
     def __init__(self) -> None:
         library = _library()
         self.address = c_void_p()
-        _check(library.cublasCreate_v2(byref(self.address)), "start")
+        _check(library.cublasCreate_v2(byref(self.address)), "start, for which it needs memory")
         if device.ALLOW_TF32:
             _check(library.cublasSetMathMode(self.address, _TF32), "allow TF32")
         self.stream: int | None = None
