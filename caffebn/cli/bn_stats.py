@@ -74,6 +74,7 @@ def command(
     standard deviations and as a ratio, and how much of a variance lies between the batches, which an average of
     variances misses.
     """
+    nets.refuse_input(output, net, weights, data)
     result = bn_stats(
         net,
         weights,

@@ -69,7 +69,7 @@ def command(
     if net_out is None and weights_out is None:
         _show(dialects.verdicts(definition, stored, as_, names), as_json)
     else:
-        _check_outputs(definition, stored, net_out, weights_out)
+        _check_outputs(definition, stored, net_out, weights_out, sources)
         if target == PLAIN:
             converted = dialects.to_plain(definition, stored, as_, names, live=not factor_1)
         else:
@@ -116,8 +116,14 @@ def _told(words: tuple[str, ...]) -> str | dict[str, str] | None:
 
 
 def _check_outputs(
-    definition: Message | None, stored: Message | None, net_out: str | None, weights_out: str | None
+    definition: Message | None,
+    stored: Message | None,
+    net_out: str | None,
+    weights_out: str | None,
+    sources: tuple[str, ...],
 ) -> None:
+    for out in (net_out, weights_out):
+        nets.refuse_input(out, *sources)
     for out, source, what in ((net_out, definition, "a prototxt"), (weights_out, stored, "a caffemodel")):
         if out is not None and source is None:
             raise ArgumentError(f"{out}: there is nothing to write there: no {what.split()[1]} was given")

@@ -90,6 +90,7 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
     """
     if Path(out).suffix not in ENDINGS[target]:
         raise ArgumentError(f"{out}: --to {target} writes a file that ends in {' or '.join(ENDINGS[target])}")
+    nets.refuse_input(out, net, weights)
     _refuse_others(target)
     made = _open(net, weights, batch, options["outputs"])
     if target == "onnx":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ import click
 from caffebn.bn.fold import Certificate, Verdict, fold
 from caffebn.bn.opening import definition_of, make_net, runnable
 from caffebn.cli import inputs, nets, show
-from caffebn.errors import ArgumentError
 from caffebn.files import write_whole
 
 __all__ = ["command"]
@@ -52,12 +50,13 @@ def command(
     table says which, and why not.  The net is then run before and after, in double and single precision.  Exit
     code 0: all errors are within --tolerance; 1: they are not, and nothing is written.
     """
+    if output is not None:
+        for ending in ("prototxt", "caffemodel", "json"):
+            nets.refuse_input(f"{output}.{ending}", net, weights, *inputs)
     done = fold(net, weights, _arrays(net, inputs, pictures))
     certificate = done.certificate
     good = certificate.worst <= tolerance and not certificate.unproved
     if output is not None and good:
-        if Path(f"{output}.prototxt").exists() and Path(f"{output}.prototxt").samefile(net):
-            raise ArgumentError(f"{output}.prototxt is NET itself: choose another PREFIX")
         done.save(f"{output}.prototxt", f"{output}.caffemodel")
         with write_whole(f"{output}.json") as f:
             f.write((json.dumps(certificate.as_dict(), indent=2) + "\n").encode())

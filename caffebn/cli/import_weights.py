@@ -50,6 +50,7 @@ def command(
     file that was written is read again and compared.  With --compare both nets are run, value by value: exit code 1
     when they differ.
     """
+    nets.refuse_input(out, net, source, mapping)
     made = Net(net, "TEST")
     report = export.import_weights(made, source, _mapping(mapping), by_order)
     show.table(["layer", "module", "arrays"], report.rows)

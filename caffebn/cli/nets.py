@@ -24,6 +24,7 @@ __all__ = [
     "phase",
     "read_message",
     "read_net",
+    "refuse_input",
     "set_batch",
     "weights",
 ]
@@ -87,6 +88,15 @@ def open_net(
     if batch is not None:
         set_batch(made, batch)
     return made
+
+
+def refuse_input(out: str | None, *sources: str | None) -> None:
+    """Refuse to write over a file that is read: what was in it would be lost."""
+    if out is None or not Path(out).exists():
+        return
+    for source in sources:
+        if source is not None and Path(source).exists() and Path(out).samefile(source):
+            raise ArgumentError(f"{out}: is read by this command: write to another file")
 
 
 def open_part(path: str, weights: str) -> Net:

@@ -555,4 +555,4 @@ def test_command_on_a_gpu(cli, files):
 
 def test_command_does_not_overwrite_its_net(cli, files):
     result = cli("fold", *files, "-o", files[0].with_suffix(""))
-    assert result.exit_code == 2 and "is NET itself" in result.stderr
+    assert result.exit_code == 2 and "is read by this command: write to another file" in result.stderr

@@ -226,3 +226,23 @@ def test_inputs_that_do_not_fit(run, files, verb, shape):
     assert isinstance(result.exception, SystemExit) and result.exit_code
     assert result.stderr.startswith("error: ")
     assert os.listdir(OUT) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fold good.prototxt good.caffemodel -o good",
+        "bn-stats good.prototxt good.caffemodel --data x.npz -o good.caffemodel",
+        "convert-bn good.prototxt good.caffemodel --to pspnet --weights-out ./good.caffemodel",
+        "convert-bn good.prototxt good.caffemodel --to pspnet --net-out good.prototxt",
+        "export good.prototxt good.npz --to npz -o good.npz",
+        "import-weights good.prototxt good.npz -o good.npz",
+    ],
+)
+def test_what_is_read_is_not_written_over(run, files, words):
+    run("export", "good.prototxt", "good.caffemodel", "--to", "npz", "-o", "good.npz")
+    before = {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    result = run(*words.split())
+    assert isinstance(result.exception, SystemExit) and result.exit_code
+    assert "is read by this command: write to another file" in result.stderr
+    assert {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()} == before
