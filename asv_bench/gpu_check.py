@@ -55,7 +55,7 @@ SECONDS = {
     "resnet-train-128": 45,
     "sanitizer": 50,
 }
-"""The parts in their order, and the seconds that each has; twice that, if others have left over as much."""
+"""The parts in their order, and the seconds that each has; more, if others have left over some, or few are asked for."""
 
 AGAIN = 75
 """Exit status of a part that has to go on in another process."""
@@ -106,7 +106,7 @@ def check(parts: list[str], out: Path | None = None) -> str | None:
     report: dict[str, Any] = {"facts": {}, "checks": {}, "rows": []}
     for k, name in enumerate(parts):
         spare = end - perf_counter() - sum(SECONDS[later] for later in parts[k:])
-        left = SECONDS[name] + min(spare, SECONDS[name])
+        left = SECONDS[name] + min(spare, max(SECONDS[name], spare / (len(parts) - k)))
         say(f"{name}: up to {left:.0f} s")
         begin = perf_counter()
         result, rows = run_part(name, left, log, scratch)

@@ -127,7 +127,8 @@ def test_a_part_that_fails_costs_no_other(gpu_check, folders, monkeypatch, capsy
     report = json.loads((folders / "gpu" / "2030-01-02-nvidia-h100-80gb.json").read_text())
     assert [row.get("error") for row in report["rows"]] == [None, "failed (-11)", None]
     assert [bool(files) for files in written] == [False, True, True, True]
-    assert limits["mlp"] == pytest.approx(2 * gpu_check.SECONDS["mlp"])
+    assert gpu_check.TOTAL - 5 < limits["mlp"] <= gpu_check.TOTAL  # nothing comes behind it
+    assert limits["facts"] < gpu_check.TOTAL / 2
 
 
 def test_it_says_why_it_cannot_run(gpu_check, folders, monkeypatch):
