@@ -55,7 +55,7 @@ SECONDS = {
     "resnet-train-128": 45,
     "sanitizer": 50,
 }
-"""The parts in their order, and the seconds that each has; more, if others have left over some, or few are asked for."""
+"""The parts in their order, and the seconds that each has; more, if others leave some, or few are asked for."""
 
 AGAIN = 75
 """Exit status of a part that has to go on in another process."""
