@@ -105,14 +105,14 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
 def _open(path: str, weights: str, batch: int | None, outputs: tuple[str, ...]) -> Net:
     """Make the net, or with --output the part of it that these blobs need: what is behind may be of unknown types."""
     if not outputs:
-        return nets.open_net(path, "test", weights, batch)
+        return nets.open_net(path, "test", weights, batch, keep=[])
     definition = definition_of(path)
     blobs = {top for layer in definition.layer for top in layer.top}
     for name in outputs:
         if name not in blobs:
             raise ArgumentError(f'there is no blob "{name}" to end in{did_you_mean(name, blobs)}')
     definition.layer = needed(definition.layer, outputs)
-    net = Net(definition, "TEST", weights=weights)
+    net = Net(definition, "TEST", weights=weights, keep=outputs)
     if net.weights_report is not None:
         net.weights_report.check()
     if batch is not None:
