@@ -51,6 +51,7 @@
 #define GEMM_NV 2               /* vectors in a panel of B */
 #define GEMM_KC 384             /* depth of a block */
 #define GEMM_KCS (GEMM_KC + 16) /* distance of the rows of a tile of A; the rest takes what a last vector overshoots */
+#define GEMM_LOOK 16            /* a microkernel asks for a line of each row of what comes next in so many steps */
 #define GEMM_PANELS 16          /* most panels of B that a task holds, in L2 */
 
 #define GEMM_INLINE static inline __attribute__((always_inline))

@@ -499,65 +499,94 @@ static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, co
 
 /* ---- the microkernel ---- */
 
+/* What a microkernel does beside multiplying: it asks for memory that will be needed, a line at a step, and keeps B.
+
+   next: the next tile of A as it lies, its rows next_row apart; result: where this tile goes, its rows result_row apart,
+   three lines of each; panel: where to keep B, whose rows lie b_row apart in memory. */
+typedef struct {
+    const REAL *next, *result;
+    int64_t next_row, result_row, b_row;
+    REAL *panel;
+} FN(beside);
+
+/* sum += column of A (mr rows) x row of B (nv vectors), which is kept in `panel`, if that is given */
+GEMM_INLINE void FN(multiply_add)(const int mr, const int nv, const int row, const REAL *a, const REAL *b,
+                                  REAL *panel, FN(vec) (*sum)[GEMM_NV])
+{
+    FN(vec) bv[GEMM_NV];
+#pragma GCC unroll 2
+    for (int j = 0; j < nv; j++) bv[j] = FN(load)(b + j * FN(LANES));
+    if (panel)
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) {
+            FN(store)(panel + j * FN(LANES), bv[j]);
+            /* the neighbour comes next, which no prefetcher foresees */
+            __builtin_prefetch(b + (nv + j) * FN(LANES), 0, 2);
+        }
+#pragma GCC unroll 14
+    for (int i = 0; i < mr; i++) {
+        const REAL s = a[i * row];
+#pragma GCC unroll 2
+        for (int j = 0; j < nv; j++) sum[i][j] += s * bv[j];
+    }
+}
+
 /* tile = A (mr rows) x B (nv vectors), over `depth`; element (i, k) of A is a[i * row + k * column].
 
-   B is a panel or, with `keep`, memory whose rows lie b_row apart, and is copied to a panel on the way.
-   mr, nv, row, column and keep are constants where this is called. */
+   B is a panel or, with `keep`, memory; see FN(beside), which is used with `look`.
+   mr, nv, row, column, keep and look are constants where this is called. */
 GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int column, const int keep,
-                           const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile, REAL *panel)
+                           const int look, const REAL *a, const REAL *b, int64_t depth, REAL *tile,
+                           const FN(beside) *beside)
 {
+    const int64_t b_row = keep ? beside->b_row : nv * FN(LANES), line = 64 / sizeof(REAL), panel_row = nv * FN(LANES);
     FN(vec) sum[GEMM_MR][GEMM_NV];
+    REAL *panel = keep ? beside->panel : NULL;
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < nv; j++) sum[i][j] = (FN(vec)){0};
-    for (int64_t k = 0; k < depth; k++) {
-        FN(vec) bv[GEMM_NV];
-#pragma GCC unroll 2
-        for (int j = 0; j < nv; j++) bv[j] = FN(load)(b + j * FN(LANES));
-        if (keep) {
-#pragma GCC unroll 2
-            for (int j = 0; j < nv; j++) {
-                FN(store)(panel + j * FN(LANES), bv[j]);
-                /* the neighbour comes next, which no prefetcher foresees */
-                __builtin_prefetch(b + (nv + j) * FN(LANES), 0, 2);
+    int64_t k = 0;
+    if (look) {
+        const REAL *next = beside->next, *result = beside->result;
+        int64_t result_row = beside->result_row;
+        for (; k + GEMM_LOOK <= depth; k += GEMM_LOOK) {
+            const REAL *at = next, *to = result;
+            for (int i = 0; i < mr; i++, a += column, b += b_row, panel += keep ? panel_row : 0) {
+                __builtin_prefetch(at, 0, 2);
+                __builtin_prefetch(to, 1);
+                at += beside->next_row, to += result_row;
+                FN(multiply_add)(mr, nv, row, a, b, panel, sum);
             }
-            panel += nv * FN(LANES);
+            for (int i = mr; i < GEMM_LOOK; i++, a += column, b += b_row, panel += keep ? panel_row : 0)
+                FN(multiply_add)(mr, nv, row, a, b, panel, sum);
+            next += beside->next_row ? line : 0, result += line;
+            if (k == 2 * GEMM_LOOK) result = tile, result_row = 0;
         }
-        b += keep ? b_row : nv * FN(LANES);
-#pragma GCC unroll 14
-        for (int i = 0; i < mr; i++) {
-            const REAL s = a[i * row];
-#pragma GCC unroll 2
-            for (int j = 0; j < nv; j++) sum[i][j] += s * bv[j];
-        }
-        a += column;
     }
+    for (; k < depth; k++, a += column, b += b_row, panel += keep ? panel_row : 0)
+        FN(multiply_add)(mr, nv, row, a, b, panel, sum);
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 2
         for (int j = 0; j < nv; j++) FN(store)(tile + i * FN(PANEL) + j * FN(LANES), sum[i][j]);
 }
 
-typedef void (*FN(micro_kernel))(const REAL *a, const REAL *b, int64_t depth, REAL *tile);
-typedef void (*FN(keep_kernel))(const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile, REAL *panel);
+typedef void (*FN(micro_kernel))(const REAL *a, const REAL *b, int64_t depth, REAL *tile, const FN(beside) *beside);
 
 /* micro, keep_micro: rows of A at a distance of KCS; side_micro: rows side by side, ROOM for each k */
-#define GEMM_KERNEL(name, mr, nv, row, column)                                                                  \
-    static void FN(name##_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile)                        \
+#define GEMM_KERNEL(name, mr, nv, row, column, keep, look)                                                      \
+    static void FN(name##_##mr)(const REAL *a, const REAL *b, int64_t depth, REAL *tile,                        \
+                                const FN(beside) *beside)                                                       \
     {                                                                                                           \
-        FN(micro)(mr, nv, row, column, 0, a, b, 0, depth, tile, NULL);                                          \
+        FN(micro)(mr, nv, row, column, keep, look, a, b, depth, tile, beside);                                  \
     }
 #define GEMM_MICRO(mr)                                                                                          \
-    GEMM_KERNEL(micro_1, mr, 1, GEMM_KCS, 1)                                                                    \
-    GEMM_KERNEL(micro_2, mr, 2, GEMM_KCS, 1)                                                                    \
-    GEMM_KERNEL(side_micro_1, mr, 1, 1, FN(ROOM))                                                               \
-    GEMM_KERNEL(side_micro_2, mr, 2, 1, FN(ROOM))                                                               \
-    static void FN(keep_micro_##mr)(const REAL *a, const REAL *b, int64_t b_row, int64_t depth, REAL *tile,     \
-                                    REAL *panel)                                                                \
-    {                                                                                                           \
-        FN(micro)(mr, 2, GEMM_KCS, 1, 1, a, b, b_row, depth, tile, panel);                                      \
-    }
+    GEMM_KERNEL(micro_1, mr, 1, GEMM_KCS, 1, 0, 1)                                                              \
+    GEMM_KERNEL(micro_2, mr, 2, GEMM_KCS, 1, 0, 1)                                                              \
+    GEMM_KERNEL(keep_micro, mr, 2, GEMM_KCS, 1, 1, 1)                                                           \
+    GEMM_KERNEL(side_micro_1, mr, 1, 1, FN(ROOM), 0, 0)                                                         \
+    GEMM_KERNEL(side_micro_2, mr, 2, 1, FN(ROOM), 0, 0)
 GEMM_MICRO(1) GEMM_MICRO(2) GEMM_MICRO(3) GEMM_MICRO(4) GEMM_MICRO(5) GEMM_MICRO(6)
 #if GEMM_MR >= 12
 GEMM_MICRO(7) GEMM_MICRO(8) GEMM_MICRO(9) GEMM_MICRO(10) GEMM_MICRO(11) GEMM_MICRO(12)
@@ -578,7 +607,7 @@ GEMM_MICRO(13) GEMM_MICRO(14)
 #define GEMM_ALL(name) {GEMM_FEW(name)}
 #endif
 static const FN(micro_kernel) FN(micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(micro_1), GEMM_ALL(micro_2)};
-static const FN(keep_kernel) FN(keep_micros)[GEMM_MR] = GEMM_ALL(keep_micro);
+static const FN(micro_kernel) FN(keep_micros)[GEMM_MR] = GEMM_ALL(keep_micro);
 static const FN(micro_kernel) FN(side_micros)[GEMM_NV][GEMM_MR] = {GEMM_ALL(side_micro_1), GEMM_ALL(side_micro_2)};
 #undef GEMM_FEW
 #undef GEMM_MORE
@@ -674,6 +703,7 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
 {
     const int64_t end = q1 - few, n_panels = gemm_ceil_div(q1 - q0, FN(PANEL));
     const int64_t n_tiles = gemm_ceil_div(m1 - m0, GEMM_MR);
+    const int plain = !a->images && a->column == 1;
     REAL *a_tile = FN(aligned)(scratch);
     REAL *temp = a_tile + GEMM_MR * GEMM_KCS;
     REAL *last = temp + FN(LANES) * GEMM_KCS, *last_panel = last + 4 * GEMM_KCS;
@@ -703,15 +733,22 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
                 REAL *panel = panels + p * GEMM_KC * FN(PANEL);
                 const FN(part) *parts = uncut[p].length ? &uncut[p] : cut;
                 const int n_parts = parts == cut ? FN(cut_columns)(c, q, width, cut) : 1;
-                for (int i = 0; i < n_parts && c->column == 1; i++)
-                    FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
-                int64_t b_row = 0;
-                const REAL *from = t || summed < FN(PANEL) ? NULL : FN(in_place)(b, k0, q, &b_row);
-                if (from) FN(keep_micros)[n - 1](a_tile, from, b_row, kc, tile, panel);
+                FN(beside) beside = {a_tile, tile, 0, 0, 0, panel};
+                if (p == 0 && plain && (t + 1 < n_tiles || k1 < d1)) {
+                    beside.next = a->data + (t + 1 < n_tiles ? (m + n) * a->row + k0 : m0 * a->row + k1);
+                    beside.next_row = a->row;
+                }
+                if (c->column == 1 && n_parts == 1 && summed > 0 && kc >= 3 * GEMM_LOOK)
+                    beside.result = c->data + m * c->row + parts->to, beside.result_row = c->row;
+                else
+                    for (int i = 0; i < n_parts && c->column == 1; i++)
+                        FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
+                const REAL *from = t || summed < FN(PANEL) ? NULL : FN(in_place)(b, k0, q, &beside.b_row);
+                if (from) FN(keep_micros)[n - 1](a_tile, from, kc, tile, &beside);
                 else if (summed > 0) {
                     const int64_t full = summed > FN(LANES) ? FN(PANEL) : FN(LANES);
                     if (!t) FN(load_operand)(b, k0, k1, q, q + summed, full, panel, full, temp);
-                    FN(micros)[summed > FN(LANES)][n - 1](a_tile, panel, kc, tile);
+                    FN(micros)[summed > FN(LANES)][n - 1](a_tile, panel, kc, tile, &beside);
                 }
                 if (summed < width) FN(few_columns)(a_tile, last, few, n, kc, tile + summed);
                 FN(finish)(tile, n, parts, n_parts, c, m, q, add, k1 == d1 ? e : NULL);

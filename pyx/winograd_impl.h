@@ -287,7 +287,8 @@ static void FN(winograd_rows)(int m, const REAL *a, const FN(winograd_result) *y
         const int64_t n_tiles = GEMM_MIN(t1 - tile, FN(PANEL));
         for (int64_t e = 0; e < points; e++)
             FN(side_micros)[n_tiles > FN(LANES)][n - 1](a + e * w_point, room->panels + (p * points + e) * v_point,
-                                                       channels, room->products + e * GEMM_MR * FN(PANEL));
+                                                       channels, room->products + e * GEMM_MR * FN(PANEL),
+                                                       NULL);
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < n_tiles; j += FN(LANES))
                 FN(output_of)(m, room->products + i * FN(PANEL) + j, GEMM_MR * FN(PANEL), y, first + i, tile + j,
