@@ -501,8 +501,8 @@ static __attribute__((noinline)) void FN(finish)(const REAL *tile, int64_t n, co
 
 /* What a microkernel does beside multiplying: it asks for memory that will be needed, a line at a step, and keeps B.
 
-   next: the next tile of A as it lies, its rows next_row apart; result: where this tile goes, its rows result_row apart,
-   three lines of each; panel: where to keep B, whose rows lie b_row apart in memory. */
+   next: the next tile of A as it lies, its rows next_row apart; result: where this tile goes, three lines of rows
+   result_row apart; panel: where to keep B, whose rows lie b_row apart in memory. */
 typedef struct {
     const REAL *next, *result;
     int64_t next_row, result_row, b_row;
@@ -665,10 +665,10 @@ static __attribute__((noinline)) void FN(few_columns)(const REAL *a, const REAL 
 
 /* ---- a task ---- */
 
-/* Elements of scratch that one thread needs for `panels` panels of B. */
+/* Elements of scratch that one thread needs for `panels` panels of B and a few columns more. */
 static inline int64_t FN(product_scratch)(int64_t panels)
 {
-    return GEMM_KC * (panels * FN(PANEL) + FN(LANES)) + (GEMM_MR + FN(LANES) + 4) * GEMM_KCS + GEMM_MR * FN(PANEL)
+    return GEMM_KC * ((panels + 1) * FN(PANEL) + FN(LANES)) + (GEMM_MR + FN(LANES) + 4) * GEMM_KCS + GEMM_MR * FN(PANEL)
            + 4 * FN(LANES);
 }
 
@@ -709,7 +709,7 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
     REAL *last = temp + FN(LANES) * GEMM_KCS, *last_panel = last + 4 * GEMM_KCS;
     REAL *tile = last_panel + FN(LANES) * GEMM_KC;
     REAL *panels = tile + GEMM_MR * FN(PANEL);          /* last: a vector may be merged behind its end */
-    FN(part) cut[FN(PANEL)], uncut[GEMM_PANELS];        /* where a panel goes; those that are not cut */
+    FN(part) cut[FN(PANEL)], uncut[GEMM_PANELS + 1];    /* where a panel goes; those that are not cut */
 
     for (int64_t p = 0; p < n_panels; p++) {
         const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
@@ -767,10 +767,10 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
                          const FN(epilogue) *e, int accumulate, REAL *scratch, int n_threads)
 {
     if (rows <= 0 || columns <= 0) return;
-    const gemm_cut cut = gemm_choose(rows, gemm_ceil_div(columns, FN(PANEL)), groups, 5, n_threads);
+    const int64_t rest = columns % FN(LANES), few = rest <= FN(FEW) ? rest : 0, most = columns - few;
+    const gemm_cut cut = gemm_choose(rows, GEMM_MAX(gemm_ceil_div(most, FN(PANEL)), 1), groups, 5, n_threads);
     const int64_t share = cut.rows, width = cut.panels * FN(PANEL), size = FN(product_scratch)(GEMM_PANELS);
     const int64_t per_group = cut.n_shares * cut.n_blocks, n_tasks = groups * per_group;
-    const int64_t rest = columns % FN(LANES), few = rest <= FN(FEW) ? rest : 0;
 #pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
     for (int64_t task = 0; task < n_tasks; task++) {
         const int64_t group = task / per_group, m = task % per_group % cut.n_shares * share;
@@ -789,8 +789,9 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
         if (e->scale) e_group.scale += group * step->e;
         if (e->bias) e_group.bias += group * step->e;
         if (e->residual) e_group.residual += group * step->c;
+        const int is_last = q + width >= most;
         FN(product)(&a_group, &b_group, &c_group, 0, depth, m, GEMM_MIN(m + share, rows), q,
-                    GEMM_MIN(q + width, columns), q + width >= columns ? few : 0, &e_group, accumulate,
+                    is_last ? columns : q + width, is_last ? few : 0, &e_group, accumulate,
                     scratch + GEMM_THREAD() * size);
     }
 }

@@ -24,7 +24,7 @@
 #include "gemm.h"
 
 #define WINOGRAD_CHANNELS 8         /* channels whose strips are in L1 */
-#define WINOGRAD_BYTES (5 << 18)    /* of the panels of a block */
+#define WINOGRAD_BYTES (5 << 17)    /* of the panels of a block */
 
 #define REAL float
 #define INDEX int32_t

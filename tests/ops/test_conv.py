@@ -239,8 +239,28 @@ def test_the_three_directions_are_adjoint(geometry, batch):
     [(1, "gemm"), (1, "winograd2"), (1, "winograd4"), (2, "gemm"), (8, "depthwise"), (8, "gemm")],
 )
 def test_any_number_of_threads_gives_the_same_bits(dtype, group, algorithm):
-    g = ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group, algorithm)
-    case = Case(g, 20, dtype, epilogue="sra")
+    same_bits_for_any_number_of_threads(
+        ConvGeometry(8, (9, 9), 16, (3, 3), (1, 1), (1, 1), (1, 1), group, algorithm), 20, dtype
+    )
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+def test_blocks_of_tiles_give_the_same_bits(algorithm):
+    """Many channels: the tiles are cut into blocks, by the number of threads."""
+    same_bits_for_any_number_of_threads(
+        ConvGeometry(200, (13, 9), 20, (3, 3), (1, 1), (1, 1), (1, 1), 1, algorithm), 9, "float32"
+    )
+
+
+@pytest.mark.parametrize("places", [(7, 7), (14, 14), (40, 40)])
+def test_pointwise_kernels_give_the_same_bits(places):
+    same_bits_for_any_number_of_threads(
+        ConvGeometry(420, places, 40, (1, 1), (1, 1), (0, 0), (1, 1)), 1, "float32"
+    )
+
+
+def same_bits_for_any_number_of_threads(geometry, batch, dtype):
+    case = Case(geometry, batch, dtype, epilogue="sra")
     before = threads.get()
     try:
         results = []

@@ -49,6 +49,17 @@ def test_block_borders(dtype, shape, trans):
     np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance(dtype, shape[2]))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 17, 33, 49, 50, 51, 52, 53, 65, 100, 196])
+@pytest.mark.parametrize(("rows", "depth"), [(5, 7), (14, 16), (31, 401), (40, 800)])
+def test_few_columns_at_the_end(columns, rows, depth, dtype):
+    """Columns beyond whole vectors are summed in another way where they are few, and added to what is there."""
+    a, b, c = operands(rows, columns, depth, dtype)
+    expected = c + a.astype("d") @ b
+    CPU.gemm(a, b, c, accumulate=True)
+    np.testing.assert_allclose(c, expected, rtol=0, atol=tolerance(dtype, depth))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     sizes, sizes, sizes, st.sampled_from(DTYPES), st.booleans(), st.booleans(), st.booleans(),
@@ -69,7 +80,9 @@ def test_epilogue(m, n, k, dtype, trans_b, accumulate, has_bias, has_scale, slop
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(130, 70, 300), (3, 500, 400), (500, 3, 600)])
+@pytest.mark.parametrize(
+    "shape", [(130, 70, 300), (3, 500, 400), (500, 3, 600), (300, 49, 800), (60, 1124, 90)]
+)
 def test_any_number_of_threads_gives_the_same_bits(dtype, shape):
     a, b, c = operands(*shape, dtype)
     results = []
