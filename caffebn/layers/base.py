@@ -63,6 +63,7 @@ class Context:
     rng: np.random.Generator
     workspace: Workspace
     changes: Changes = field(default_factory=Changes)
+    winograd: bool = True
 
 
 class Layer:
@@ -131,6 +132,7 @@ class Layer:
         self.rng = context.rng
         self.workspace = context.workspace
         self._changes = context.changes
+        self.winograd = context.winograd
         self.blobs: list[Blob] = []
         self.param_propagate_down: list[bool] = []
 

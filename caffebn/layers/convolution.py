@@ -114,7 +114,8 @@ class Convolution(Convolving):
 
     def place(self, bottom: Sequence[Blob], spatial: tuple[int, ...]) -> tuple[ConvGeometry, tuple[int, ...]]:
         sizes = (self.kernel, self.stride, self.pad, self.dilation)
-        g = self.ops.ConvGeometry(self.channels, spatial, self.param.num_output, *sizes, self.param.group)
+        outputs, group = self.param.num_output, self.param.group
+        g = self.ops.ConvGeometry(self.channels, spatial, outputs, *sizes, group, winograd=self.winograd)
         if min(g.out_spatial, default=1) < 1:
             raise self.error(
                 f"the kernel spans {times(g.extent)} and does not fit into {self.shown(bottom, 0)} "

@@ -54,7 +54,9 @@ class Deconvolution(Convolving):
                 "pad",
             )
         outputs, given = self.param.num_output, (self.kernel, self.stride, self.pad, self.dilation)
-        return self.ops.ConvGeometry(outputs, sizes, self.channels, *given, self.param.group), sizes
+        group = self.param.group
+        g = self.ops.ConvGeometry(outputs, sizes, self.channels, *given, group, winograd=self.winograd)
+        return g, sizes
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         weights, scratch = self.parameters[0].data, self.workspace.flat

@@ -134,6 +134,9 @@ class Net:
     recompute : bool
         With `keep`: do not keep the outputs of BatchNorm (with Scale and ReLU) for the backward pass, but compute
         them once more from what BatchNorm has read.  Training needs less memory and more time.
+    winograd : bool
+        Compute convolutions by Winograd's algorithm where that seems quicker: float32 on the CPU, 3x3 kernels with
+        stride 1.  It loses up to a digit, as docs/performance-conv.md says; without it they are plain sums.
     dialect : str, optional
         In which dialect of batch normalisation text and weights are (docs/dialects.md).  By default that is found out;
         layers of a fork are rewritten as BatchNorm and Scale, with a warning that says so, and refused where it is not
@@ -188,6 +191,7 @@ class Net:
         fuse: bool = True,
         keep: Sequence[str] | None = None,
         recompute: bool = False,
+        winograd: bool = True,
         dialect: str | None = None,
     ):
         weights, phase, level, stages = _pycaffe_arguments(args, weights, phase, level, stages)
@@ -226,7 +230,7 @@ class Net:
         self._callbacks: dict[str, list[Callback]] = {
             f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
         }
-        self._connect(definition, source)
+        self._connect(definition, source, winograd)
         self.parameters = Parameters(self.layers, self.dtype, page_locked=self.device == "gpu")
         self.need_backward, self._propagate_down = plan_backward(
             self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
@@ -273,7 +277,7 @@ class Net:
 
     # -- making ------------------------------------------------------------------------------------
 
-    def _connect(self, definition: Message, source: str) -> None:
+    def _connect(self, definition: Message, source: str, winograd: bool) -> None:
         """Make the layers and their blobs, each shaped as soon as its bottoms are."""
         self.changes = Changes()
         context = Context(
@@ -283,6 +287,7 @@ class Net:
             seeding.generator(),
             Workspace(self.dtype, self.device),
             self.changes,
+            winograd,
         )
         self.layers: list[Layer] = []
         self._blob_list: list[Blob] = []

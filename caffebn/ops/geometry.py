@@ -40,6 +40,8 @@ class ConvGeometry:
         Number of groups; divides `channels` and `num_output`.
     algorithm : str
         One of `ALGORITHMS`; "auto" leaves the choice to `choice`.
+    winograd : bool
+        Whether `choice` may take Winograd's algorithm, which loses up to a digit of float32.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class ConvGeometry:
         dilation: Sequence[int],
         group: int = 1,
         algorithm: str = "auto",
+        winograd: bool = True,
     ):
         if algorithm not in ALGORITHMS:
             raise ArgumentError(
@@ -80,6 +83,7 @@ class ConvGeometry:
         self.places = prod(self.out_spatial)
         self.kernel_count = prod(self.kernel)
         self.algorithm = algorithm
+        self.winograd = winograd
         self._choices: dict[tuple[int, bool], str] = {}
         self._tiles: dict[tuple[int, bool], Columns] = {}
         if algorithm == "depthwise" and not self.is_depthwise:
@@ -147,7 +151,7 @@ class ConvGeometry:
             return self.algorithm
         if self.is_depthwise:
             return "depthwise"
-        if not self.is_winograd or dtype != np.float32:
+        if not (self.winograd and self.is_winograd) or dtype != np.float32:
             return "gemm"
         key = (batch, gradient)
         if key not in self._choices:

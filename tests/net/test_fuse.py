@@ -224,3 +224,21 @@ def test_leaky_relu_and_scale_of_another_axis():
         + 'layer { name: "r" type: "ReLU" bottom: "a" top: "a" relu_param { negative_slope: -0.5 } }\n'
     )
     assert kinds(caffebn.Net.from_text(text, "TEST")) == ["Convolution + BatchNorm"]
+
+
+def test_winograd_can_be_switched_off():
+    text = """
+    layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 64 dim: 28 dim: 28 } } }
+    layer { name: "y" type: "Convolution" bottom: "x" top: "y"
+            convolution_param { num_output: 64 kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }
+    """
+    found, algorithms = [], []
+    for winograd, dtype in ((True, "float32"), (False, "float32"), (True, "float64")):
+        caffebn.set_random_seed(3)
+        net = caffebn.Net.from_text(text, "TEST", winograd=winograd, dtype=dtype)
+        layer = net.layer_dict["y"]
+        algorithms.append(layer.geometry.choice(1, layer.dtype))
+        found.append(net.forward(x=np.random.default_rng(1).normal(size=(1, 64, 28, 28)))["y"].copy())
+    assert algorithms == ["winograd4", "gemm", "gemm"]
+    errors = [np.abs(y - found[2]).max() for y in found[:2]]
+    assert errors[1] < errors[0] < 1e-5 * np.abs(found[2]).max()
