@@ -67,7 +67,7 @@ class Comparison:
     Attributes
     ----------
     a, b : str
-        The two sides.
+        The two sides; exchanged where only the first net is folded.
     tolerance : float
         Of the relative error.
     rows : list of Row
@@ -171,6 +171,11 @@ def compare(
             f"compare: the first side must be a net with weights (NET.prototxt,WEIGHTS.caffemodel), found {first.label}"
         )
     second = open_side(b, first)
+    if dump_to is None and _only_first_is_folded(first, second):
+        # folds are understood where the second net lacks layers
+        assert isinstance(second, NetSide)
+        first, second = second, first
+        names = {there: here for here, there in (names or {}).items()}
     net = first.net
     stored = second.arrays if isinstance(second, Activations) else {}
     if inputs is None:
@@ -196,6 +201,15 @@ def compare(
     result.left_out = first.left_out
     _Matching(first, second, found, dict(names or {}), result).run(trials, means)
     return result
+
+
+def _only_first_is_folded(first: NetSide, second: Side) -> bool:
+    """Whether the second net has BatchNorm, Scale or Bias layers that the first lacks, and not the other way round."""
+    if not isinstance(second, NetSide):
+        return False
+    names = [{node.name for node in side.graph.nodes} for side in (first, second)]
+    affine = [{node.name for node in side.graph.nodes if _is_affine(node)} for side in (first, second)]
+    return bool(affine[1] - names[0]) and not affine[0] - names[1]
 
 
 class _Matching:

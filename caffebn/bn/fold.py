@@ -29,15 +29,14 @@ from caffebn.bn.graph import Graph, Node, Value
 from caffebn.bn.opening import (
     Definition,
     Weights,
-    definition_of,
     fill,
     make_net,
+    open_plain,
     random_inputs,
     relative_error,
     runnable,
     same_random_numbers,
     source_name,
-    weight_arrays,
 )
 from caffebn.errors import CaffebnWarning, FileError
 from caffebn.files import replacing, write_whole
@@ -212,9 +211,9 @@ def fold(
     3.1e-07
     >>> done.save("folded.prototxt", "folded.caffemodel")                  # doctest: +SKIP
     """
-    definition = definition_of(net)
+    opened = open_plain(net, weights)
+    definition, arrays = opened.definition, opened.arrays
     part, left_out = runnable(definition)
-    arrays = weight_arrays(weights)
     before = make_net(part, arrays, "float64", source=source_name(weights))
     graph = Graph(definition, before, arrays)
     verdicts = _Folding(graph, before).run()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 
 from caffebn import blocks, seeding
-from caffebn.errors import ArgumentError, NetError, WeightsError, did_you_mean
+from caffebn.dialects.signs import speaks_dialect
+from caffebn.errors import ArgumentError, CaffebnWarning, NetError, WeightsError, did_you_mean
 from caffebn.layers import find_type
 from caffebn.net import Net
 from caffebn.net.filter import filter_net
 from caffebn.proto import Message, upgrade
-from caffebn.weights import copy_weights, read_weights
+from caffebn.weights import as_stored, copy_weights, read_stored, read_weights, stored_arrays
 
 __all__ = [
     "Definition",
@@ -22,12 +25,12 @@ __all__ = [
     "definition_of",
     "fill",
     "make_net",
+    "open_plain",
     "random_inputs",
     "relative_error",
     "runnable",
     "same_random_numbers",
     "source_name",
-    "weight_arrays",
 ]
 
 Definition = str | os.PathLike[str] | Message
@@ -61,6 +64,69 @@ def definition_of(net: Definition, phase: str = "TEST") -> Message:
     return definition
 
 
+Arrays = Mapping[str, Sequence[np.ndarray | None]]
+
+
+@dataclass
+class Opened:
+    """A net and its weights.
+
+    Attributes
+    ----------
+    definition : Message
+    arrays : mapping or None
+        Arrays by layer name.
+    converted : bool
+        Whether they were in a dialect of batch normalisation.
+    """
+
+    definition: Message
+    arrays: Arrays | None
+    converted: bool = False
+
+
+def open_plain(net: Definition, weights: Weights | None, phase: str = "TEST") -> Opened:
+    """Read the text of a net as `definition_of` does, and its weights.
+
+    Where they are in a dialect of batch normalisation, both are rewritten to BatchNorm and Scale, with a warning that
+    says so.
+
+    Raises
+    ------
+    FileError, ParseError, FormatError, NetError
+        They cannot be read, or the dialect cannot be told.
+    WeightsError
+        There are none in the file.
+    """
+    definition = definition_of(net, phase)
+    stored: Message | None = None
+    arrays: Arrays | None = None
+    if isinstance(weights, Mapping):
+        arrays = weights
+    elif weights is not None and str(weights).endswith((".h5", ".hdf5", ".npz", ".safetensors")):
+        arrays = read_weights(weights)
+    elif weights is not None:
+        stored = read_stored(weights)
+        arrays = stored_arrays(stored, str(weights))
+    if weights is not None and not isinstance(weights, Mapping) and not any((arrays or {}).values()):
+        raise WeightsError(f"{weights}: no layer in this file has weights")
+    if not speaks_dialect(definition, stored):
+        return Opened(definition, arrays)
+    if stored is None and arrays is not None:
+        stored = as_stored(arrays, {layer.name: layer.type for layer in definition.layer})
+    from caffebn.dialects.convert import to_plain  # few nets need it
+
+    source = "weights" if weights is None else source_name(weights)
+    converted = to_plain(
+        definition, stored, None, [*([] if isinstance(net, Message) else [str(net)]), source]
+    )
+    if lines := converted.summary():
+        warnings.warn("\n".join([f"{source}: {lines[0]}", *lines[1:]]), CaffebnWarning, stacklevel=3)
+    assert converted.net is not None
+    plain = None if converted.weights is None else stored_arrays(converted.weights, source)
+    return Opened(converted.net, plain, True)
+
+
 def runnable(definition: Message) -> tuple[Message, list[str]]:
     """Return the part of a net that does not need layers of unknown types, and the names of the other layers.
 
@@ -81,16 +147,6 @@ def runnable(definition: Message) -> tuple[Message, list[str]]:
     if left_out and not any(spec.bottom for spec in part.layer):
         return definition, []
     return part, left_out
-
-
-def weight_arrays(weights: Weights) -> Mapping[str, Sequence[np.ndarray | None]]:
-    """Return weights as arrays by layer name, read from a file when they are not arrays already."""
-    if isinstance(weights, Mapping):
-        return weights
-    arrays = read_weights(weights)
-    if not any(arrays.values()):
-        raise WeightsError(f"{weights}: no layer in this file has weights")
-    return arrays
 
 
 def make_net(

@@ -21,11 +21,12 @@ from caffebn.bn.graph import Graph, Value
 from caffebn.bn.opening import (
     Definition,
     Weights,
-    definition_of,
     fill,
     make_net,
+    open_plain,
     runnable,
     same_random_numbers,
+    source_name,
 )
 from caffebn.errors import ArgumentError, CaffebnError, FileError, FormatError, missing_package
 from caffebn.files import write_whole
@@ -82,9 +83,11 @@ class NetSide(Side):
 
     def __init__(self, definition: Definition, weights: Weights | None, label: str = ""):
         self.label = label or (str(definition) if not isinstance(definition, Message) else definition.name)
-        self.definition, self.left_out = runnable(definition_of(definition))
+        opened = open_plain(definition, weights)
+        self.definition, self.left_out = runnable(opened.definition)
         with same_random_numbers(1):
-            self.net = make_net(self.definition, weights, "float64")
+            source = "" if weights is None else source_name(weights)
+            self.net = make_net(self.definition, opened.arrays, "float64", source=source)
         self.graph = Graph(self.definition, self.net)
         self.values: dict[Value, np.ndarray] = {}
 

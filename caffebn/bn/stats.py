@@ -23,17 +23,17 @@ import numpy as np
 from caffebn.bn.opening import (
     Definition,
     Weights,
-    definition_of,
     make_net,
+    open_plain,
     runnable,
     same_random_numbers,
     source_name,
-    weight_arrays,
 )
 from caffebn.errors import ArgumentError, CaffebnWarning
 from caffebn.layers.base import ncs
 from caffebn.net import Net
-from caffebn.proto import Message, binary, make_blob, upgrade
+from caffebn.proto import Message, binary, make_blob
+from caffebn.weights import as_stored, read_stored, read_weights
 
 __all__ = ["LayerStatistics", "Statistics", "bn_stats"]
 
@@ -112,14 +112,12 @@ class Statistics:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the weights that were given, with the new statistics, as a .caffemodel, whole or not at all."""
-        if isinstance(self.source, Mapping) or str(self.source).endswith((".h5", ".hdf5")):
-            net = Message("NetParameter")
-            for name, arrays in weight_arrays(self.source).items():
-                stored = [make_blob(np.array(a, np.float32)) for a in arrays if a is not None]
-                net.add("layer", name=name).blobs = stored
+        if isinstance(self.source, Mapping):
+            net = as_stored(self.source, {})
+        elif str(self.source).endswith((".h5", ".hdf5", ".npz", ".safetensors")):
+            net = as_stored(read_weights(self.source), {})
         else:
-            net = binary.read(self.source, "NetParameter")
-            upgrade.net(net, str(self.source))
+            net = read_stored(self.source)
         layers = {layer.name: layer for layer in net.layer}
         for name, statistics in self.blobs.items():
             layer = layers.get(name) or net.add("layer", name=name, type="BatchNorm")
@@ -187,9 +185,13 @@ def bn_stats(
     """
     if method not in METHODS:
         raise ArgumentError(f"bn_stats: method must be one of {', '.join(METHODS)}, found {method!r}")
-    arrays = weight_arrays(weights)
+    tested = open_plain(net, weights)
+    arrays = tested.arrays or {}
     # run with Input layers or with the data of the phase, everything else as in TEST
-    definition, left_out = runnable(definition_of(net, "TEST" if data is not None else phase))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)  # they came when the net was opened first
+        opened = open_plain(net, weights, "TEST" if data is not None else phase)
+    definition, left_out = runnable(opened.definition)
     norms = [layer for layer in definition.layer if layer.type == "BatchNorm"]
     if not norms:
         raise ArgumentError(f'bn_stats: the net "{definition.name}" has no BatchNorm layer')
@@ -204,7 +206,7 @@ def bn_stats(
     feed = _Feed(made, data, items, batch_size)
     run = _sweep if method == "sweep" else _layerwise
     passes, sums = run(made, feed, progress or (lambda batches, total, title: batches))
-    result = Statistics(feed.items, passes, source=weights, left_out=left_out)
+    result = Statistics(feed.items, passes, source=arrays if tested.converted else weights, left_out=left_out)
     for layer in norms:
         gathered = sums[layer.name]
         factor = _factor(layer.batch_norm_param.moving_average_fraction, len(feed))
@@ -218,8 +220,8 @@ def bn_stats(
             )
         result.blobs[layer.name] = blobs
     if score:
-        result.before = _score(net, arrays, data, items)
-        result.after = _score(net, {**arrays, **result.blobs}, data, items)
+        result.before = _score(tested.definition, arrays, data, items)
+        result.after = _score(tested.definition, {**arrays, **result.blobs}, data, items)
     return result
 
 
@@ -468,12 +470,12 @@ class _Feed:
 
 
 def _score(
-    net: Definition, weights: Mapping[str, Any], data: Mapping[str, ArrayLike] | None, items: int | None
+    tested: Message, weights: Mapping[str, Any], data: Mapping[str, ArrayLike] | None, items: int | None
 ) -> dict[str, float]:
     """Average the scalar outputs of a net in TEST over its own data, or its accuracy over given labels."""
     with same_random_numbers(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffebnWarning)  # they came when the net was made first
-        made = make_net(runnable(definition_of(net))[0], weights)
+        made = make_net(runnable(tested)[0], weights)
     if data is None:
         if made.inputs:
             return {}

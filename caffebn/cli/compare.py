@@ -85,6 +85,10 @@ def command(
     result = compare(
         side, b, values, names=pairs, tolerance=tolerance, means=means, seed=seed, dump_to=dump_to
     )
+    if result.a != side.label and not as_json:
+        click.echo(
+            f"A and B are exchanged, for {side.label} lacks layers, as a folded net does: A is {result.a}"
+        )
     if as_json:
         show.as_json(result.as_dict())
     else:

@@ -101,9 +101,10 @@ def refuse_input(out: str | None, *sources: str | None) -> None:
 
 def open_part(path: str, weights: str) -> Net:
     """Make the part of a net in TEST that needs no layers of unknown types, with its weights, and name the others."""
-    from caffebn.bn.opening import definition_of, runnable
+    from caffebn.bn.opening import make_net, open_plain, runnable
 
-    definition, left_out = runnable(definition_of(path))
+    opened = open_plain(path, weights)
+    definition, left_out = runnable(opened.definition)
     if left_out:
         some = ", ".join(left_out[:5]) + (" ..." if len(left_out) > 5 else "")
         warnings.warn(
@@ -111,10 +112,7 @@ def open_part(path: str, weights: str) -> Net:
             CaffebnWarning,
             stacklevel=2,
         )
-    made = Net(definition, "TEST", weights=weights)
-    if made.weights_report is not None:
-        made.weights_report.check()
-    return made
+    return make_net(definition, opened.arrays, source=weights)
 
 
 def set_batch(net: Net, batch: int) -> None:

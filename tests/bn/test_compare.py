@@ -615,3 +615,15 @@ def test_layers_of_other_programs_are_left_out_and_named(cli, weights, tmp_path)
     )
     assert result.exit_code == 0 and "EQUAL" in result.stdout
     assert "2 layers were not compared, for caffebn does not have their types" in result.stderr
+
+
+def test_a_folded_net_may_stand_first(cli, weights, tmp_path):
+    (tmp_path / "net.prototxt").write_text(NET)
+    make_net(blocks.parse(NET), weights).save(tmp_path / "w.caffemodel")
+    plain = f"{tmp_path / 'net.prototxt'},{tmp_path / 'w.caffemodel'}"
+    fold(blocks.parse(NET), weights).save(tmp_path / "f.prototxt", tmp_path / "f.caffemodel")
+    folded = f"{tmp_path / 'f.prototxt'},{tmp_path / 'f.caffemodel'}"
+    assert compare(folded, plain).equal and compare(folded, plain).a == plain
+    result = cli("compare", folded, plain)
+    assert result.exit_code == 0 and f"A and B are exchanged, for {folded} lacks layers" in result.stdout
+    assert "exchanged" not in cli("compare", plain, folded).stdout
