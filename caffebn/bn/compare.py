@@ -76,6 +76,8 @@ class Comparison:
         Layers of the first net without a counterpart.
     left_out : list of str
         Layers of the first net that were not run: of types that caffebn does not have, and those behind them.
+    without_weights : list of str
+        Layers of either net for which there were no weights: they are as their fillers made them.
     first : Row or None
         The first value that differs.
     crossed : str
@@ -93,6 +95,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    without_weights: list[str] = field(default_factory=list)
     first: Row | None = None
     crossed: str = ""
     trials: list[Trial] = field(default_factory=list)
@@ -199,6 +202,8 @@ def compare(
         first.label, second.label, tolerance if tolerance is not None else _EXACT if exact else _SINGLE
     )
     result.left_out = first.left_out
+    reports = [side.net.weights_report for side in (first, second) if isinstance(side, NetSide)]
+    result.without_weights = list(dict.fromkeys(n for report in reports if report for n in report.missing))
     _Matching(first, second, found, dict(names or {}), result).run(trials, means)
     return result
 

@@ -137,6 +137,9 @@ def show_comparison(result: Comparison, show_all: bool = False) -> None:
         some = ", ".join(result.missing[:5]) + (" ..." if len(result.missing) > 5 else "")
         click.echo(f"; {len(result.missing)} layers have no counterpart: {some}", nl=False)
     click.echo(".")
+    if result.without_weights:
+        some = ", ".join(result.without_weights[:5]) + (" ..." if len(result.without_weights) > 5 else "")
+        show.warning(f"without weights, as their fillers made them: {some}")
     if result.left_out:
         some = ", ".join(result.left_out[:5]) + (" ..." if len(result.left_out) > 5 else "")
         show.warning(

@@ -113,8 +113,7 @@ def _open(path: str, weights: str, batch: int | None, outputs: tuple[str, ...]) 
             raise ArgumentError(f'there is no blob "{name}" to end in{did_you_mean(name, blobs)}')
     definition.layer = needed(definition.layer, outputs)
     net = Net(definition, "TEST", weights=weights, keep=outputs)
-    if net.weights_report is not None:
-        net.weights_report.check()
+    nets.check_weights(net)
     if batch is not None:
         nets.set_batch(net, batch)
     return net

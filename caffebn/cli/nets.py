@@ -10,12 +10,13 @@ from typing import Any
 import click
 
 from caffebn import blocks
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError, did_you_mean
 from caffebn.net import Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.proto import Message, UnknownText, binary, schema, upgrade
 
 __all__ = [
     "batch",
+    "check_weights",
     "gpu",
     "is_binary",
     "net",
@@ -83,8 +84,8 @@ def open_net(
     made = Net(path, phase.upper(), weights=weights, **options)
     if not made.layers:
         raise NetError(f"{path}: no layer is in it in the phase {phase.upper()}; expected a net")
-    if made.weights_report is not None and not any_weights:
-        made.weights_report.check()
+    if not any_weights:
+        check_weights(made)
     if batch is not None:
         set_batch(made, batch)
     return made
@@ -112,7 +113,25 @@ def open_part(path: str, weights: str) -> Net:
             CaffebnWarning,
             stacklevel=2,
         )
-    return make_net(definition, opened.arrays, source=weights)
+    made = make_net(definition, opened.arrays, source=weights)
+    check_weights(made)
+    return made
+
+
+def check_weights(net: Net) -> None:
+    """Refuse weights of another net, and warn of layers without weights, which have what their fillers drew."""
+    report = net.weights_report
+    if report is None:
+        return
+    report.check()
+    if report.missing:
+        some = ", ".join(report.missing[:5]) + (" ..." if len(report.missing) > 5 else "")
+        near = next(filter(None, (did_you_mean(name, report.unused) for name in report.missing)), "")
+        warnings.warn(
+            f"{report.source} has no weights for {some}: they are as their fillers made them{near}",
+            CaffebnWarning,
+            stacklevel=2,
+        )
 
 
 def set_batch(net: Net, batch: int) -> None:

@@ -246,3 +246,11 @@ def test_what_is_read_is_not_written_over(run, files, words):
     assert isinstance(result.exception, SystemExit) and result.exit_code
     assert "is read by this command: write to another file" in result.stderr
     assert {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("verb", ["fold", "compare", "export onnx", "plot weights"])
+def test_layers_without_weights_are_named(run, files, verb):
+    """One name that differs is enough to make a net of noise."""
+    Path("typo.prototxt").write_text(NET.replace('name: "fc"', 'name: "fc1"'))
+    result = run_verb(run, verb, net="typo.prototxt")
+    assert "fc1" in result.stderr and "as their fillers made them" in result.stderr
