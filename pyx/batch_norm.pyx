@@ -2,8 +2,8 @@
 
 plan.pxd says how work is cut, batch_norm.h holds the inner loops.
 
-`batch_norm` reads x from memory for the statistics, reads the group of channels again from the cache and writes y:
-two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
+`batch_norm` reads x from memory for the mean, reads the group of channels twice again from the cache, for the variance
+and to write y: two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
 of the activation cannot be found from x), reads them again from the cache and writes dx.  The mask of the activation is
 never stored.  Frozen statistics need no sums for y and dx: `affine_act`, and a backward of one pass.
 
@@ -40,13 +40,11 @@ cdef extern from "batch_norm.h" nogil:
     int HIGH, LOW, FACTOR, SCALE, SHIFT, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
     void forward_float(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
-        const float *v,
+        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const float *v,
         int64_t width, float slope, float *y)
     void forward_double(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
-        const double *residual, const double *v,
-        int64_t width, double slope, double *y)
+        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *residual,
+        const double *v, int64_t width, double slope, double *y)
     void affine_act_float(
         int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const double *a,
         const double *b, float slope, float *y)
@@ -54,13 +52,13 @@ cdef extern from "batch_norm.h" nogil:
         int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *residual, const double *a,
         const double *b, double slope, double *y)
     void gradient_sums_of_rows_float(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const float *x,
-        const float *y, const float *dy, const float *soon, const float *v, const double *a, int64_t width, float
-        slope, double *sum, double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const float *x,
+        const float *y, const float *dy, const float *v, const double *a, int64_t width, float slope, double *sum,
+        double *dot)
     void gradient_sums_of_rows_double(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, const double *x,
-        const double *y, const double *dy, const double *soon, const double *v, const double *a, int64_t width, double
-        slope, double *sum, double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const double *x,
+        const double *y, const double *dy, const double *v, const double *a, int64_t width, double slope, double *sum,
+        double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
         const float *x, const float *y, const float *dy, const float *v, const double *a, int64_t width,
@@ -185,7 +183,7 @@ def batch_norm(
         residual_data = &residual[0, 0, 0]
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
-    m.spread = m.part + 2 * p.blocks * p.width
+    m.spread = m.part + p.blocks * p.width
     cdef real *v = <real *> (m.spread + p.width)
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
@@ -195,7 +193,7 @@ def batch_norm(
             moments_of_all(&p, x_data, m, n_threads)
             end_moments(&p, 0, p.channels, eps, scale_data, shift_data, m, inv_std, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
+            forward_strip(&p, strip_number(&p, i), x_data, v, residual_data, slope, y_data)
 
 
 cdef void forward_of_group(
@@ -203,11 +201,10 @@ cdef void forward_of_group(
     const real *residual, real slope, real *y, Moments m, double *inv_std, real *v,
 ) noexcept nogil:
     cdef Py_ssize_t image, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
-    cdef Py_ssize_t ahead = p.group * p.places
     moments_of_group(p, group, x, y, m)
     end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
     for image in range(p.images):
-        forward_strip(p, strip_of(p, image, t0, t1), ahead, x, v, residual, slope, y)
+        forward_strip(p, strip_of(p, image, t0, t1), x, v, residual, slope, y)
 
 
 cdef inline void end_moments(
@@ -221,13 +218,13 @@ cdef inline void end_moments(
 
 
 cdef void forward_strip(
-    const Plan *p, Strip s, Py_ssize_t ahead, const real *x, const real *v, const real *residual, real slope, real *y
+    const Plan *p, Strip s, const real *x, const real *v, const real *residual, real slope, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        forward_float(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_float(p.by_column, s.start, s.tiles, s.length, x, residual, v + k, p.width, slope, y)
     else:
-        forward_double(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_double(p.by_column, s.start, s.tiles, s.length, x, residual, v + k, p.width, slope, y)
 
 
 cdef struct Gradient:
@@ -282,8 +279,7 @@ def batch_norm_backward(
         put_gradient_vectors(&p, 0, p.channels, g, scale_data, shift_data, v)
         if sums:
             for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), g, x_data, y_data, dy_data, x_data, v,
-                              slope)
+                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), 0, g, x_data, y_data, dy_data, v, slope)
             end_sums(&p, 0, p.channels, g, v, dscale_data, dshift_data)
         if maps:
             for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
@@ -296,18 +292,16 @@ cdef void gradient_of_group(
 ) noexcept nogil:
     cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t, image
     cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
-    cdef Py_ssize_t ahead = p.group * p.places
-    cdef const real *soon = dx if dx else dz
     cdef Item item
     put_gradient_vectors(p, c0, c1, g, scale, shift, v)
     for block in range(p.blocks):
         item = sum_item(p, block, t0)
         for _t in range(t0, t1):
-            gradient_sums(p, item, g, x, y, dy, soon, v, slope)
+            gradient_sums(p, item, p.ahead, g, x, y, dy, v, slope)
             advance(p, &item)
     end_sums(p, c0, c1, g, v, dscale, dshift)
     for image in range(p.images):
-        gradient_strip(p, strip_of(p, image, t0, t1), ahead, g, x, y, dy, v, slope, dx, dz)
+        gradient_strip(p, strip_of(p, image, t0, t1), p.ahead, g, x, y, dy, v, slope, dx, dz)
 
 
 cdef inline void put_gradient_vectors(
@@ -326,7 +320,7 @@ cdef inline void put_gradient_vectors(
 
 
 cdef void gradient_sums(
-    const Plan *p, Item item, Gradient g, const real *x, const real *y, const real *dy, const real *soon,
+    const Plan *p, Item item, Py_ssize_t ahead, Gradient g, const real *x, const real *y, const real *dy,
     const real *v, real slope,
 ) noexcept nogil:
     """Partial sums of dz, and behind them of dz * x."""
@@ -343,11 +337,11 @@ cdef void gradient_sums(
                                             x, y, dy, v, a, p.width, slope, sum, dot)
     else:
         if real is float:
-            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length,
-                                        x, y, dy, soon, v, a, p.width, slope, sum, dot)
+            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length, ahead,
+                                        x, y, dy, v, a, p.width, slope, sum, dot)
         else:
-            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length,
-                                         x, y, dy, soon, v, a, p.width, slope, sum, dot)
+            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length, ahead,
+                                         x, y, dy, v, a, p.width, slope, sum, dot)
 
 
 cdef inline void end_sums(

@@ -6,12 +6,14 @@
      are masked out, so a run needs 16 elements at least.  The lanes are added in a fixed order.  Width of
      the registers, and with it the instruction-set level, cannot change a bit.
    - By column, every column has a sum of its own.
-   - Maps are plain loops, which the compiler turns into vector code.  They promise it that elements do not depend
-     on each other, though an output may be an input: each element is read before it is written. */
+   - Maps are plain loops over 16 elements, which the compiler turns into vector code; see IN_CHUNKS.  They promise it
+     that elements do not depend on each other, though an output may be an input: each element is read before it is
+     written. */
 #ifndef CAFFEBN_CHANNEL_H
 #define CAFFEBN_CHANNEL_H
 
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__AVX512F__)
 #define CHANNEL_BYTES 64
@@ -21,10 +23,11 @@
 #define CHANNEL_BYTES 16
 #endif
 
+/* Not unrolled: loops of a constant length must become vector code, and not be gone before. */
 #if defined(__clang__)
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety) unroll(disable)")
 #else
-#define INDEPENDENT _Pragma("GCC ivdep")
+#define INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #endif
 
 #define CHANNEL_INLINE static inline __attribute__((always_inline))
@@ -34,24 +37,37 @@ typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8)
 
 enum {
     CHANNEL_LANES = 16,
-    CHANNEL_PIECE = 256,                    /* elements to fetch, or to compute dz of, at a time */
+    CHANNEL_PIECE = 256,                    /* columns to compute dz of at a time */
     PART = CHANNEL_BYTES / 8,               /* doubles of a register */
     PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
 };
 
 /* What is summed; see the loops. */
-enum { SUM, SQUARES, DEVIATIONS, DOT, SUM_AND_DOT };
-
-/* A variance that is less than this part of the mean square is computed from deviations. */
-#define CANCELLED 0.25
+enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
 };
 
-/* Ask for n elements to be brought into the second-level cache. */
-#define CHANNEL_FETCH(p, n) \
-    for (int64_t fetched = 0; fetched < (n); fetched += 64 / sizeof(*(p))) __builtin_prefetch((p) + fetched, 0, 2)
+/* Ask for 16 elements to be brought into the second-level cache. */
+#define CHANNEL_FETCH(p)                                                                                \
+    for (int64_t fetched = 0; fetched < CHANNEL_LANES; fetched += 64 / sizeof(*(p)))                     \
+        __builtin_prefetch((p) + fetched, 0, 2)
+
+/* Map n elements by call(j, to, m), which reads m elements from j on and writes them to `to`: 16 at a time, and what is
+   left at the end together with elements before it.  Those are read before they are written, as y may be an input. */
+#define IN_CHUNKS(y, n, call)                                                                           \
+    do {                                                                                                \
+        if ((n) < CHANNEL_LANES) {                                                                      \
+            call(0, y, n);                                                                              \
+        } else {                                                                                        \
+            __typeof__(*(y)) last[CHANNEL_LANES];                                                       \
+            if ((n) % CHANNEL_LANES) call((n) - CHANNEL_LANES, last, CHANNEL_LANES);                    \
+            for (int64_t chunk = 0; chunk <= (n) - CHANNEL_LANES; chunk += CHANNEL_LANES)               \
+                call(chunk, (y) + chunk, CHANNEL_LANES);                                                \
+            if ((n) % CHANNEL_LANES) memcpy((y) + (n) - CHANNEL_LANES, last, sizeof last);              \
+        }                                                                                               \
+    } while (0)
 
 /* Sum of the lanes, in pairs. */
 CHANNEL_INLINE double lanes_total(const lanes_part *parts)
@@ -62,7 +78,8 @@ CHANNEL_INLINE double lanes_total(const lanes_part *parts)
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
-/* A register of doubles made of floats, in memory or in a vector.  Spelled out it is one instruction; of __builtin_convertvector, gcc makes five. */
+/* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
+   makes five. */
 #if CHANNEL_BYTES == 64
 #define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]}
 #elif CHANNEL_BYTES == 32

@@ -1,7 +1,7 @@
 """Sums and maps per channel of x (N, C, S): images, channels, places.
 
-plan.pxd says how work is cut, channel.h holds the inner loops.  `moments` reads its tensor once (by column twice, the
-second time from the cache), `normalize_backward` reads its two tensors twice, the second time from the cache.
+plan.pxd says how work is cut, channel.h holds the inner loops.  `moments` reads its tensor twice and `normalize_backward`
+its two, the second time from the cache.
 
 Tensors may be the same memory where the ops say so: element i is read before element i is written.
 """
@@ -15,11 +15,9 @@ from plan cimport (
     DOT,
     SUM,
     SUM_AND_DOT,
-    Item,
     Moments,
     Plan,
     Strip,
-    advance,
     group_channel,
     group_tile,
     moments_of_all,
@@ -31,6 +29,7 @@ from plan cimport (
     strip_of,
     sum_item,
     sum_of_item,
+    sums_of_group,
     total_of,
 )
 
@@ -80,7 +79,7 @@ def channel_sum(
         x_data = &x[0, 0, 0]
     cdef double *part = &work[0]
     for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(SUM, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, x_data, part, part, part)
+        sum_of_item(SUM, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, x_data, x_data, part, part, part)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -97,7 +96,7 @@ def channel_dot(
         x_data, y_data = &x[0, 0, 0], &y[0, 0, 0]
     cdef double *part = &work[0]
     for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, y_data, part, part, part)
+        sum_of_item(DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, x_data, y_data, part, part, part)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -127,7 +126,7 @@ def moments(
     cdef Moments m
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
-    m.spread = m.part + 2 * p.blocks * p.width
+    m.spread = m.part + p.blocks * p.width
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
             moments_of_group(&p, i, x_data, x_data, m)
@@ -240,7 +239,8 @@ def normalize_backward(
             backward_of_group(&p, i, dy_data, y_data, v, dx_data)
     else:
         for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-            backward_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), dy_data, y_data, v)
+            sum_of_item(SUM_AND_DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, dy_data, y_data, v.part, v.part,
+                        v.part + size)
         backward_means(&p, 0, p.channels, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
             backward_strip(&p, strip_number(&p, i), dy_data, y_data, v, dx_data)
@@ -249,20 +249,11 @@ def normalize_backward(
 cdef void backward_of_group(
     const Plan *p, Py_ssize_t group, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t, image
-    cdef Item item
-    for block in range(p.blocks):
-        item = sum_item(p, block, t0)
-        for _t in range(t0, t1):
-            backward_sums(p, item, dy, y, v)
-            advance(p, &item)
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), image
+    sums_of_group(SUM_AND_DOT, p, group, dy, y, v.part, v.part, v.part + p.blocks * p.width)
     backward_means(p, group_channel(p, group), group_channel(p, group + 1), v)
     for image in range(p.images):
         backward_strip(p, strip_of(p, image, t0, t1), dy, y, v, dx)
-
-
-cdef inline void backward_sums(const Plan *p, Item item, const real *dy, const real *y, Backward v) noexcept nogil:
-    sum_of_item(SUM_AND_DOT, p, item, dy, y, v.part, v.part, v.part + p.blocks * p.width)
 
 
 cdef inline void backward_means(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Backward v) noexcept nogil:

@@ -8,6 +8,7 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
 {
 #pragma GCC unroll 8
     for (int k = 0; k < PARTS; k++) {
+        if (mask && !mask[(k + 1) * PART - 1]) continue;
         lanes_part u = PART_OF(x + k * PART), v = u;
         if (what == DEVIATIONS) u = v = u - mean;
         if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
@@ -16,18 +17,19 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
             u = (lanes_part)((lanes_mask)u & keep);
             v = (lanes_part)((lanes_mask)v & keep);
         }
-        if (what == SUM || what == SQUARES || what == SUM_AND_DOT) first[k] += u;
+        if (what == SUM || what == SUM_AND_DOT) first[k] += u;
         if (what != SUM) second[k] += u * v;
     }
 }
 
-/* Add a run of 16 elements or more to the lanes. */
-CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, int64_t length, double mean,
-                                lanes_part *first, lanes_part *second)
+/* Add a run of 16 elements or more to the lanes.  What lies `ahead` of y, and of x if that is summed, is fetched. */
+CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, int64_t length, int64_t ahead,
+                                double mean, lanes_part *first, lanes_part *second)
 {
     const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
     for (int64_t i = 0; i < whole; i += CHANNEL_LANES) {
-        if (what == SQUARES) CHANNEL_FETCH(y + i, CHANNEL_LANES);
+        if (ahead) CHANNEL_FETCH(y + i + ahead);
+        if (ahead && what == SUM_AND_DOT) CHANNEL_FETCH(x + i + ahead);
         FN(add_lanes)(what, x + i, y + i, mean, 0, first, second);
     }
     if (rest) FN(add_lanes)(what, x + last, y + last, mean, channel_masks + rest, first, second);
@@ -35,41 +37,28 @@ CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, in
 
 /* Sums over `count` runs of `length` elements, `stride` apart:
      SUM          first = sum x
-     SQUARES      first = sum x,   second = sum x^2
      DEVIATIONS                    second = sum (x - mean)^2
      DOT                           second = sum x y
      SUM_AND_DOT  first = sum x,   second = sum x y  */
 CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
-                                 int64_t length, double mean, double *first, double *second)
+                                 int64_t length, int64_t ahead, double mean, double *first, double *second)
 {
     lanes_part a[PARTS] = {0}, b[PARTS] = {0};
     for (int64_t run = 0; run < count; run++)
-        FN(add_run)(what, x + run * stride, y + run * stride, length, mean, a, b);
-    if (what == SUM || what == SQUARES || what == SUM_AND_DOT) *first = lanes_total(a);
+        FN(add_run)(what, x + run * stride, y + run * stride, length, ahead, mean, a, b);
+    if (what == SUM || what == SUM_AND_DOT) *first = lanes_total(a);
     if (what != SUM) *second = lanes_total(b);
 }
 
 static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t length,
-                         double *first, double *second)
+                         int64_t ahead, const double *mean, double *first, double *second)
 {
-    if (what == SUM) FN(sum_runs)(SUM, x, x, count, stride, length, 0, first, second);
-    else if (what == DOT) FN(sum_runs)(DOT, x, y, count, stride, length, 0, first, second);
-    else FN(sum_runs)(SUM_AND_DOT, x, y, count, stride, length, 0, first, second);
-}
-
-/* Sum of x, and of the squared deviations from its mean over these runs; the memory at `soon` is fetched meanwhile.
-
-   Sum and sum of squares in one go give the deviations by a difference, which costs digits when the mean is large
-   against the deviations; the runs, by then in the first-level cache, are then read again. */
-static void FN(moments_of_rows)(const REAL *x, const REAL *soon, int64_t count, int64_t stride, int64_t length,
-                                double *sum, double *deviations)
-{
-    double squares, mean;
-    FN(sum_runs)(SQUARES, x, soon, count, stride, length, 0, sum, &squares);
-    mean = *sum / (double)(count * length);
-    *deviations = squares - *sum * mean;
-    if (!(*deviations > CANCELLED * squares))
-        FN(sum_runs)(DEVIATIONS, x, x, count, stride, length, mean, sum, deviations);
+#define CALL(what) FN(sum_runs)(what, x, y, count, stride, length, ahead, what == DEVIATIONS ? *mean : 0, first, second)
+    if (what == SUM) CALL(SUM);
+    else if (what == DOT) CALL(DOT);
+    else if (what == DEVIATIONS) CALL(DEVIATIONS);
+    else CALL(SUM_AND_DOT);
+#undef CALL
 }
 
 /* ---- Sums by column: rows of `length` columns, `stride` apart, of x which ends after `size` elements ---- */
@@ -122,9 +111,12 @@ CHANNEL_INLINE void FN(normalize_run)(const int column, const REAL *x, const REA
 static void FN(normalize)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *high,
                           const REAL *low, const REAL *factor, REAL *y)
 {
-    if (column) FN(normalize_run)(1, x + at, high, low, factor, y + at, length);
-    else for (int64_t t = 0; t < tiles; t++, at += length)
-        FN(normalize_run)(0, x + at, high + t, low + t, factor + t, y + at, length);
+#define BY_COLUMN(j, to, n) FN(normalize_run)(1, x + at + j, high + j, low + j, factor + j, to, n)
+#define BY_ROW(j, to, n) FN(normalize_run)(0, x + at + j, high + t, low + t, factor + t, to, n)
+    if (column) IN_CHUNKS(y + at, length, BY_COLUMN);
+    else for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, BY_ROW);
+#undef BY_COLUMN
+#undef BY_ROW
 }
 
 /* y = x * scale + shift */
@@ -139,9 +131,12 @@ CHANNEL_INLINE void FN(affine_run)(const int column, const REAL *x, const REAL *
 static void FN(affine)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *scale,
                        const REAL *shift, REAL *y)
 {
-    if (column) FN(affine_run)(1, x + at, scale, shift, y + at, length);
-    else for (int64_t t = 0; t < tiles; t++, at += length)
-        FN(affine_run)(0, x + at, scale + t, shift + t, y + at, length);
+#define BY_COLUMN(j, to, n) FN(affine_run)(1, x + at + j, scale + j, shift + j, to, n)
+#define BY_ROW(j, to, n) FN(affine_run)(0, x + at + j, scale + t, shift + t, to, n)
+    if (column) IN_CHUNKS(y + at, length, BY_COLUMN);
+    else for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, BY_ROW);
+#undef BY_COLUMN
+#undef BY_ROW
 }
 
 /* dx = (dy - mean_dy - y * mean_dy_y) * inv_std */
@@ -158,9 +153,14 @@ static void FN(normalize_backward)(int column, int64_t at, int64_t tiles, int64_
                                    const REAL *y, const double *mean_dy, const double *mean_dy_y,
                                    const double *inv_std, REAL *dx)
 {
-    if (column) FN(normalize_backward_run)(1, dy + at, y + at, mean_dy, mean_dy_y, inv_std, dx + at, length);
-    else for (int64_t t = 0; t < tiles; t++, at += length)
-        FN(normalize_backward_run)(0, dy + at, y + at, mean_dy + t, mean_dy_y + t, inv_std + t, dx + at, length);
+#define BY_COLUMN(j, to, n) \
+    FN(normalize_backward_run)(1, dy + at + j, y + at + j, mean_dy + j, mean_dy_y + j, inv_std + j, to, n)
+#define BY_ROW(j, to, n) \
+    FN(normalize_backward_run)(0, dy + at + j, y + at + j, mean_dy + t, mean_dy_y + t, inv_std + t, to, n)
+    if (column) IN_CHUNKS(dx + at, length, BY_COLUMN);
+    else for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dx + at, length, BY_ROW);
+#undef BY_COLUMN
+#undef BY_ROW
 }
 
 /* y = value where x > 0, else value * slope */
@@ -178,7 +178,10 @@ CHANNEL_INLINE void FN(prelu_run)(const int column, const REAL *x, const REAL *v
 static void FN(prelu)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *value,
                       const REAL *slope, REAL *y)
 {
-    if (column) FN(prelu_run)(1, x + at, value + at, slope, y + at, length);
-    else for (int64_t t = 0; t < tiles; t++, at += length)
-        FN(prelu_run)(0, x + at, value + at, slope + t, y + at, length);
+#define BY_COLUMN(j, to, n) FN(prelu_run)(1, x + at + j, value + at + j, slope + j, to, n)
+#define BY_ROW(j, to, n) FN(prelu_run)(0, x + at + j, value + at + j, slope + t, to, n)
+    if (column) IN_CHUNKS(y + at, length, BY_COLUMN);
+    else for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, BY_ROW);
+#undef BY_COLUMN
+#undef BY_ROW
 }

@@ -13,9 +13,9 @@ column (by column) into memory handed in; these partial sums are added in a fixe
 neighbouring tiles of one image.
 
 Kernels that need sums first and then visit the tensor again go by groups of channels that are still in the cache the
-second time, as long as there are enough groups for all threads; the items are the same either way.  What the second
-visit writes is fetched during the first, and what the next group reads during the second: each pass alone would
-leave the memory idle while it computes, or while it waits for lines to come in at the start of each run.
+second time, as long as there are enough groups for all threads; the items are the same either way.  By row, each visit
+also fetches what the next group will need, one tensor or two of them: a run is too short for the processor to see it
+coming, and a visit that finds everything in the cache would leave the memory idle.
 """
 
 from cython.parallel cimport prange
@@ -24,15 +24,11 @@ from libc.stdint cimport int64_t
 from common cimport ceil_div, real
 
 cdef extern from "channel.h" nogil:
-    int SUM, SQUARES, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
+    int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
     void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
-                        double *first, double *second)
+                        int64_t ahead, const double *mean, double *first, double *second)
     void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
-                         double *first, double *second)
-    void moments_of_rows_float(const float *x, const float *soon, int64_t count, int64_t stride, int64_t length,
-                               double *sum, double *deviations)
-    void moments_of_rows_double(const double *x, const double *soon, int64_t count, int64_t stride, int64_t length,
-                                double *sum, double *deviations)
+                         int64_t ahead, const double *mean, double *first, double *second)
     void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
                            int64_t size, const double *mean, double *first, double *second)
     void sum_columns_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
@@ -43,7 +39,8 @@ cdef enum:
     TILE = 1024          # most columns of a tile
     COLUMNS = 256        # least width of the matrix, and least of a tile if there are so many columns
     STRIP = 4096         # elements of a strip, about
-    GROUP = 32768        # elements of a group of channels, about
+    GROUP = 8192         # elements of a group of channels, about
+    FETCH = 131072       # most elements of a group that leave room in the second-level cache for those of the next
 
 
 cdef struct Plan:
@@ -61,6 +58,7 @@ cdef struct Plan:
     Py_ssize_t strips
     Py_ssize_t group         # channels of a group
     Py_ssize_t groups        # 0 where a tile is not of whole channels
+    Py_ssize_t ahead         # from an element to that of the next group, or 0 where that is not to be fetched
 
 
 cdef struct Item:
@@ -81,7 +79,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
     p.channels, p.places, p.size = C, S, N * C * S
     p.by_column = S < CHANNEL_LANES
     p.width, p.images, p.repeat, p.chunks, p.tile, p.group = C, N, 1, 1, 1, C
-    p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = 0
+    p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = p.ahead = 0
     if p.size == 0:
         return p
     if p.by_column:
@@ -104,6 +102,8 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
         p.tiles = C
         p.group = max(1, min(C, GROUP // (N * S)))
         p.groups = ceil_div(C, p.group)
+        if N * p.group * S <= FETCH:
+            p.ahead = p.group * S
     p.items = p.blocks * p.tiles
     p.strip = max(1, STRIP // (p.tile if p.by_column else S))
     p.strips = p.images * ceil_div(p.tiles, p.strip) * p.chunks
@@ -137,15 +137,6 @@ cdef inline void advance(const Plan *p, Item *item) noexcept nogil:
     item.start += p.places
     item.column += 1
     item.part += 1
-
-
-cdef inline Py_ssize_t values_of(const Plan *p, Py_ssize_t block) noexcept nogil:
-    """How many values an item of this block has, by row."""
-    cdef Py_ssize_t first = block * p.rows, length = p.places
-    if p.chunks > 1:
-        first = block // p.chunks * p.rows
-        length = CHUNK if block % p.chunks < p.chunks - 1 else p.places - (p.chunks - 1) * CHUNK
-    return min(p.rows, p.images - first) * length
 
 
 cdef inline Strip strip_of(const Plan *p, Py_ssize_t image, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -219,112 +210,81 @@ cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noe
 
 
 cdef inline void sum_of_item(
-    int what, const Plan *p, Item item, const real *x, const real *y, const double *mean, double *first, double *second
+    int what, const Plan *p, Item item, Py_ssize_t ahead, const real *x, const real *y, const double *mean,
+    double *first, double *second,
 ) noexcept nogil:
-    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean, and only by column."""
+    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean.  See add_run for `ahead`."""
     cdef Py_ssize_t left = p.size - item.start
     x += item.start
     y += item.start
+    mean += item.column
     first += item.part
     second += item.part
     if p.by_column:
         if real is float:
-            sum_columns_float(
-                what, x, y, item.count, item.stride, item.length, left, mean + item.column, first, second
-            )
+            sum_columns_float(what, x, y, item.count, item.stride, item.length, left, mean, first, second)
         else:
-            sum_columns_double(
-                what, x, y, item.count, item.stride, item.length, left, mean + item.column, first, second
-            )
+            sum_columns_double(what, x, y, item.count, item.stride, item.length, left, mean, first, second)
     else:
         if real is float:
-            sum_rows_float(what, x, y, item.count, item.stride, item.length, first, second)
+            sum_rows_float(what, x, y, item.count, item.stride, item.length, ahead, mean, first, second)
         else:
-            sum_rows_double(what, x, y, item.count, item.stride, item.length, first, second)
+            sum_rows_double(what, x, y, item.count, item.stride, item.length, ahead, mean, first, second)
 
 
-# Mean and variance.  By row, an item gives its sum and the squared deviations from its own mean, and the channel's are
-# (Chan, Golub and LeVeque 1979)
-#     deviations = sum over items of (deviations_i + n_i (mean_i - mean)^2):
-# one pass over memory.  By column, where an item may hold very few values of a channel, there are two: sums, and
-# deviations from the channel's mean.
+# Mean and variance, in two visits: sums, and squared deviations from the mean.  Sums of squares would need one visit, and
+# cancel where the mean is large.
 
 cdef struct Moments:
     double count             # values of a channel
     double *mean             # of each channel
     double *var
-    double *part             # 2 * blocks * width
-    double *spread           # width: mean, by column
+    double *part             # blocks * width
+    double *spread           # width: mean
 
 
-cdef inline void add_first(const Plan *p, Item item, const real *x, const real *soon, Moments m) noexcept nogil:
-    cdef double *second = m.part + p.blocks * p.width
-    if p.by_column:
-        sum_of_item(SUM, p, item, x, x, m.spread, m.part, second)
-    elif real is float:
-        moments_of_rows_float(
-            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part,
-            second + item.part
-        )
-    else:
-        moments_of_rows_double(
-            x + item.start, soon + item.start, item.count, item.stride, item.length, m.part + item.part,
-            second + item.part
-        )
-
-
-cdef inline void add_second(const Plan *p, Item item, const real *x, Moments m) noexcept nogil:
-    sum_of_item(DEVIATIONS, p, item, x, x, m.spread, m.part, m.part)
-
-
-cdef inline void end_first(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
-    cdef Py_ssize_t c, block
-    cdef double *second = m.part + p.blocks * p.width
-    cdef double deviations, n, d
+cdef inline void end_sums_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
+    cdef Py_ssize_t c
     for c in range(c0, c1):
         m.mean[c] = total_of(p, c, m.part) / m.count
-        if p.by_column:
-            put(p, m.spread, c, m.mean[c])
-        else:
-            deviations = 0
-            for block in range(p.blocks):
-                n = values_of(p, block)
-                d = m.part[block * p.width + c] / n - m.mean[c]
-                deviations += second[block * p.width + c] + n * (d * d)
-            m.var[c] = deviations / m.count
+        put(p, m.spread, c, m.mean[c])
 
 
-cdef inline void end_second(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
+cdef inline void end_deviations_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(c0, c1):
         m.var[c] = total_of(p, c, m.part) / m.count
 
 
-cdef inline void moments_of_group(
-    const Plan *p, Py_ssize_t group, const real *x, const real *soon, Moments m
+cdef inline void sums_of_group(
+    int what, const Plan *p, Py_ssize_t group, const real *x, const real *y, const double *mean, double *first,
+    double *second,
 ) noexcept nogil:
-    """The moments of the channels of a group; by row, what lies at the same places of `soon` is fetched meanwhile."""
     cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t
-    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
     cdef Item item
     for block in range(p.blocks):
         item = sum_item(p, block, t0)
         for _t in range(t0, t1):
-            add_first(p, item, x, soon, m)
+            sum_of_item(what, p, item, p.ahead, x, y, mean, first, second)
             advance(p, &item)
-    end_first(p, c0, c1, m)
-    if p.by_column:
-        for block in range(p.blocks):
-            add_second(p, sum_item(p, block, t0), x, m)
-        end_second(p, c0, c1, m)
+
+
+cdef inline void moments_of_group(
+    const Plan *p, Py_ssize_t group, const real *x, const real *y, Moments m
+) noexcept nogil:
+    """The moments of the channels of a group.  By row, what the next group reads of x and writes of y is fetched."""
+    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
+    sums_of_group(SUM, p, group, x, x, m.spread, m.part, m.part)
+    end_sums_of(p, c0, c1, m)
+    sums_of_group(DEVIATIONS, p, group, x, y, m.spread, m.part, m.part)
+    end_deviations_of(p, c0, c1, m)
 
 
 cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_threads) noexcept nogil:
     cdef Py_ssize_t i
     for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        add_first(p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m)
-    end_first(p, 0, p.channels, m)
-    if p.by_column:
-        for i in prange(p.items, num_threads=n_threads, schedule="static"):
-            add_second(p, sum_item(p, i // p.tiles, i % p.tiles), x, m)
-        end_second(p, 0, p.channels, m)
+        sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, m.part)
+    end_sums_of(p, 0, p.channels, m)
+    for i in prange(p.items, num_threads=n_threads, schedule="static"):
+        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, m.part)
+    end_deviations_of(p, 0, p.channels, m)
