@@ -2,8 +2,8 @@
 
 plan.pxd says how work is cut, batch_norm.h holds the inner loops.
 
-`batch_norm` reads x from memory for the mean, reads the group of channels twice again from the cache, for the variance
-and to write y: two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
+`batch_norm` reads x from memory for the statistics, reads the group of channels again from the cache and writes y:
+two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
 of the activation cannot be found from x), reads them again from the cache and writes dx.  The mask of the activation is
 never stored.  Frozen statistics need no sums for y and dx: `affine_act`, and a backward of one pass.
 
@@ -37,13 +37,18 @@ from plan cimport (
 )
 
 cdef extern from "batch_norm.h" nogil:
-    int HIGH, LOW, FACTOR, SCALE, SHIFT, BY_DZ, BY_X, CONSTANT, VECTORS
+    int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
+    void positive_interval_float(
+        double mean, float high, float low, float factor, float scale, float shift, float *lowest, float *highest)
+    void positive_interval_double(
+        double mean, double high, double low, double factor, double scale, double shift, double *lowest,
+        double *highest)
     void forward_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const float *v,
-        int64_t width, float slope, float *y)
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
+        const float *v, int64_t width, float slope, float *y)
     void forward_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *residual,
+        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual,
         const double *v, int64_t width, double slope, double *y)
     void affine_act_float(
         int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const double *a,
@@ -183,7 +188,7 @@ def batch_norm(
         residual_data = &residual[0, 0, 0]
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
-    m.spread = m.part + p.blocks * p.width
+    m.spread = m.part + 2 * p.blocks * p.width
     cdef real *v = <real *> (m.spread + p.width)
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
@@ -193,7 +198,7 @@ def batch_norm(
             moments_of_all(&p, x_data, m, n_threads)
             end_moments(&p, 0, p.channels, eps, scale_data, shift_data, m, inv_std, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_strip(&p, strip_number(&p, i), x_data, v, residual_data, slope, y_data)
+            forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
 
 
 cdef void forward_of_group(
@@ -201,10 +206,10 @@ cdef void forward_of_group(
     const real *residual, real slope, real *y, Moments m, double *inv_std, real *v,
 ) noexcept nogil:
     cdef Py_ssize_t image, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
-    moments_of_group(p, group, x, y, m)
+    moments_of_group(p, group, x, m)
     end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
     for image in range(p.images):
-        forward_strip(p, strip_of(p, image, t0, t1), x, v, residual, slope, y)
+        forward_strip(p, strip_of(p, image, t0, t1), p.ahead, x, v, residual, slope, y)
 
 
 cdef inline void end_moments(
@@ -218,13 +223,13 @@ cdef inline void end_moments(
 
 
 cdef void forward_strip(
-    const Plan *p, Strip s, const real *x, const real *v, const real *residual, real slope, real *y
+    const Plan *p, Strip s, Py_ssize_t ahead, const real *x, const real *v, const real *residual, real slope, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        forward_float(p.by_column, s.start, s.tiles, s.length, x, residual, v + k, p.width, slope, y)
+        forward_float(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
     else:
-        forward_double(p.by_column, s.start, s.tiles, s.length, x, residual, v + k, p.width, slope, y)
+        forward_double(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
 
 
 cdef struct Gradient:
@@ -308,10 +313,21 @@ cdef inline void put_gradient_vectors(
     const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, const real *scale, const real *shift, real *v
 ) noexcept nogil:
     """What is known before the sums; with frozen statistics all there is, the map folded as `fold_statistics` does."""
-    cdef Py_ssize_t c
+    cdef Py_ssize_t c, k, w = p.width
     cdef double a
+    cdef real lowest, highest
     for c in range(c0, c1):
         put_vectors(p, c, g.mean[c], g.inv_std[c], scale, shift, v)
+        if g.sign == FROM_BATCH:
+            k = c * p.places if p.by_column else c
+            if real is float:
+                positive_interval_float(g.mean[c], v[HIGH * w + k], v[LOW * w + k], v[FACTOR * w + k],
+                                        v[SCALE * w + k], v[SHIFT * w + k], &lowest, &highest)
+            else:
+                positive_interval_double(g.mean[c], v[HIGH * w + k], v[LOW * w + k], v[FACTOR * w + k],
+                                         v[SCALE * w + k], v[SHIFT * w + k], &lowest, &highest)
+            put(p, v + FROM * w, c, lowest)
+            put(p, v + TO * w, c, highest)
         if g.frozen:
             a = g.inv_std[c] * (scale[c] if scale else 1)
             put(p, g.affine, c, a)

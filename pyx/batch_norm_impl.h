@@ -42,21 +42,27 @@ CHANNEL_INLINE void FN(affine_act_run)(const int column, const int add, const in
     case 6: call(1, 1, 0); break; default: call(1, 1, 1);                                      \
     }
 
-/* Runs as in the maps of channel_impl.h.  residual may be NULL; slope 0 is relu, and 1 no activation. */
+/* Runs as in the maps of channel_impl.h; what lies `ahead` in y, and in residual, is fetched.  residual may be NULL;
+   slope 0 is relu, and 1 no activation. */
 CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int64_t at, int64_t tiles,
-                                     int64_t length, const REAL *x, const REAL *residual, const REAL *v,
-                                     int64_t width, REAL slope, REAL *y)
+                                     int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
+                                     const REAL *v, int64_t width, REAL slope, REAL *y)
 {
 #define CHUNK(j, to, n)                                                                                        \
-    FN(forward_run)(column, add, relu, x + at + j, add ? residual + at + j : x, v + (column ? j : t), width, slope, to, n)
+    do {                                                                                                       \
+        if (ahead) CHANNEL_FETCH(y + at + j + ahead);                                                          \
+        if (ahead && add) CHANNEL_FETCH(residual + at + j + ahead);                                            \
+        FN(forward_run)(column, add, relu, x + at + j, add ? residual + at + j : x, v + (column ? j : t),      \
+                        width, slope, to, n);                                                                  \
+    } while (0)
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
 #undef CHUNK
 }
 
-static void FN(forward)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *residual,
-                        const REAL *v, int64_t width, REAL slope, REAL *y)
+static void FN(forward)(int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const REAL *x,
+                        const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
 {
-#define CALL(c, a, u) FN(forward_runs)(c, a, u, at, tiles, length, x, residual, v, width, slope, y)
+#define CALL(c, a, u) FN(forward_runs)(c, a, u, at, tiles, length, ahead, x, residual, v, width, slope, y)
     CHOOSE(column, residual != 0, slope == 0, CALL)
 #undef CALL
 }
@@ -82,28 +88,94 @@ static void FN(affine_act)(int column, int64_t at, int64_t tiles, int64_t length
 
 /* ---- Backward ---- */
 
-/* dz = dy where the activation's output is positive, else slope * dy.  The sum of two numbers is positive where one is
-   greater than minus the other: rounding does not change the sign. */
+/* Numbers in their order as integers, and back; -0 is taken for 0. */
+CHANNEL_INLINE int64_t FN(rank)(REAL x)
+{
+    BITS bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits < 0 ? -(int64_t)(bits ^ ((BITS)1 << (8 * sizeof bits - 1))) : bits;
+}
+
+CHANNEL_INLINE REAL FN(of_rank)(int64_t rank)
+{
+    REAL x;
+    BITS bits = rank < 0 ? -rank : rank;
+    memcpy(&x, &bits, sizeof x);
+    return rank < 0 ? -x : x;
+}
+
+/* The interval of x in which ((x - high) - low) * factor * scale + shift, each step rounded, is positive.
+
+   Rounding keeps the order, so where this is positive is one interval, with one end at infinity; the other end is the
+   number from which on it is positive, and is found by trying the numbers next to the root. */
+static void FN(positive_interval)(double mean, REAL high, REAL low, REAL factor, REAL scale, REAL shift,
+                                  REAL *from, REAL *to)
+{
+#define POSITIVE(x) ((((x) - high) - low) * factor * scale > -shift)
+#define OF(i) FN(of_rank)(rising ? (i) : -(i))
+    const double slope = (double)factor * scale, root = mean - shift / slope;
+    const int rising = slope > 0;
+    const int64_t limit = FN(rank)(INFINITY);
+    *from = -INFINITY;
+    *to = INFINITY;
+    if (slope == 0) {
+        if (!(POSITIVE(high))) *from = INFINITY, *to = -INFINITY;
+        return;
+    }
+    /* Ranks in the direction in which it rises: 16 at once, which are nearly always enough */
+    const int64_t middle = fabs(root) < 1e30 ? (rising ? FN(rank)((REAL)root) : -FN(rank)((REAL)root)) : 0;
+    int64_t below = middle - CHANNEL_LANES / 2, above = below + CHANNEL_LANES - 1, positive = 0;
+    for (int i = 0; i < CHANNEL_LANES; i++) positive += POSITIVE(OF(below + i));
+    if (positive > 0 && positive < CHANNEL_LANES) {
+        above = below + CHANNEL_LANES - positive;
+    } else {
+        /* else steps that double until the end lies between `below`, where it is not positive, and `above` */
+        uint64_t step = CHANNEL_LANES;
+        if (positive) {
+            for (above = below; above > -limit && POSITIVE(OF(above)); step *= 2) {
+                below = above;
+                above = step < (uint64_t)above + (uint64_t)limit ? (int64_t)((uint64_t)above - step) : -limit;
+            }
+            const int64_t found = above;
+            above = below, below = found;
+        } else {
+            for (below = above; above < limit && !(POSITIVE(OF(above))); step *= 2) {
+                below = above;
+                above = step < (uint64_t)limit - (uint64_t)above ? (int64_t)((uint64_t)above + step) : limit;
+            }
+        }
+        if (POSITIVE(OF(below))) above = below;
+        else if (!(POSITIVE(OF(above)))) {
+            *from = INFINITY, *to = -INFINITY;
+            return;
+        } else
+            while ((uint64_t)above - (uint64_t)below > 1) {
+                const int64_t between = (int64_t)((uint64_t)below + ((uint64_t)above - (uint64_t)below) / 2);
+                if (POSITIVE(OF(between))) above = between;
+                else below = between;
+            }
+    }
+    *(rising ? from : to) = OF(above);
+#undef OF
+#undef POSITIVE
+}
+
+/* dz = dy where the activation's output is positive, else slope * dy. */
 CHANNEL_INLINE void FN(gradient_run)(const int column, const int sign, const int relu, const REAL *x, const REAL *y,
                                      const REAL *dy, const REAL *v, const double *a, int64_t width, REAL slope,
                                      REAL *dz, int64_t n)
 {
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
-    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width;
+    const REAL *from = v + FROM * width, *to = v + TO * width;
     const double *b = a + width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
-    FIRST(double, a); FIRST(double, b);
+    FIRST(REAL, from); FIRST(REAL, to); FIRST(double, a); FIRST(double, b);
     INDEPENDENT
     for (int64_t j = 0; j < n; j++) {
-        REAL z = 1, above = 0;
-        if (sign == FROM_Y) z = y[j];
-        if (sign == FROM_FROZEN) z = (REAL)(x[j] * VALUE(a) + VALUE(b));
-        if (sign == FROM_BATCH) {
-            z = ((x[j] - VALUE(high)) - VALUE(low)) * VALUE(factor) * VALUE(scale);
-            above = -VALUE(shift);
-        }
-        const REAL other = relu ? 0 : dy[j] * slope;
-        dz[j] = z > above ? dy[j] : other;
+        int open = 1;
+        if (sign == FROM_Y) open = y[j] > 0;
+        if (sign == FROM_BATCH) open = (x[j] >= VALUE(from)) & (x[j] <= VALUE(to));
+        if (sign == FROM_FROZEN) open = (REAL)(x[j] * VALUE(a) + VALUE(b)) > 0;
+        const REAL own = dy[j], other = relu ? 0 : own * slope;
+        dz[j] = open ? own : other;
     }
 }
 
@@ -145,10 +217,9 @@ CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL
                                       const REAL *v, const double *a, int64_t width, REAL slope, const int64_t *mask,
                                       lanes_part *first, lanes_part *second)
 {
-    REAL dz[CHANNEL_LANES] __attribute__((aligned(64)));
+    REAL dz[CHANNEL_LANES];
     FN(gradient_run)(0, sign, relu, x, y, dy, v, a, width, slope, dz, CHANNEL_LANES);
-    IN_MEMORY(dz);
-    FN(add_lanes)(SUM_AND_DOT, sign == NO_ACTIVATION ? dy : dz, x, 0, mask, first, second);
+    FN(add_lanes)(SUM_AND_DOT, dz, x, 0, mask, first, second);
 }
 
 /* sum = sum dz and dot = sum dz * x, by row, of `count` runs of `length` elements, the first at `start`; what lies
@@ -218,24 +289,20 @@ CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int
                                      const REAL *x, const REAL *y, const REAL *dy, const REAL *v, const double *a,
                                      int64_t width, REAL slope, REAL *dx, int64_t n)
 {
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
-    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width, *by_dz = v + BY_DZ * width;
-    const REAL *by_x = v + BY_X * width, *constant = v + CONSTANT * width;
+    const REAL *high = v + HIGH * width, *low = v + LOW * width, *from = v + FROM * width, *to = v + TO * width;
+    const REAL *by_dz = v + BY_DZ * width, *by_x = v + BY_X * width, *constant = v + CONSTANT * width;
     const double *b = a + width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
+    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, from); FIRST(REAL, to);
     FIRST(REAL, by_dz); FIRST(REAL, by_x); FIRST(REAL, constant);
     FIRST(double, a); FIRST(double, b);
     INDEPENDENT
     for (int64_t j = 0; j < n; j++) {
         const REAL centred = (x[j] - VALUE(high)) - VALUE(low);
-        REAL z = 1, above = 0;
-        if (sign == FROM_Y) z = y[j];
-        if (sign == FROM_FROZEN) z = (REAL)(x[j] * VALUE(a) + VALUE(b));
-        if (sign == FROM_BATCH) {
-            z = centred * VALUE(factor) * VALUE(scale);
-            above = -VALUE(shift);
-        }
-        const REAL other = relu ? 0 : dy[j] * slope, dz = z > above ? dy[j] : other;
+        int open = 1;
+        if (sign == FROM_Y) open = y[j] > 0;
+        if (sign == FROM_BATCH) open = (x[j] >= VALUE(from)) & (x[j] <= VALUE(to));
+        if (sign == FROM_FROZEN) open = (REAL)(x[j] * VALUE(a) + VALUE(b)) > 0;
+        const REAL own = dy[j], other = relu ? 0 : own * slope, dz = open ? own : other;
         if (frozen) dx[j] = dz * VALUE(by_dz);
         else dx[j] = (dz * VALUE(by_dz) + VALUE(constant)) + centred * VALUE(by_x);
     }

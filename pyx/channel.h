@@ -12,6 +12,7 @@
 #ifndef CAFFEBN_CHANNEL_H
 #define CAFFEBN_CHANNEL_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -44,6 +45,8 @@ enum {
 
 /* What is summed; see the loops. */
 enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
+
+enum { SAMPLED = 16 };                      /* images of which elements go into a first estimate of the mean */
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,

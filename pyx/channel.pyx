@@ -1,7 +1,7 @@
 """Sums and maps per channel of x (N, C, S): images, channels, places.
 
-plan.pxd says how work is cut, channel.h holds the inner loops.  `moments` reads its tensor twice and `normalize_backward`
-its two, the second time from the cache.
+plan.pxd says how work is cut, channel.h holds the inner loops.  `moments` reads its tensor once (by column twice, the
+second time from the cache), `normalize_backward` reads its two tensors twice, the second time from the cache.
 
 Tensors may be the same memory where the ops say so: element i is read before element i is written.
 """
@@ -126,10 +126,10 @@ def moments(
     cdef Moments m
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
-    m.spread = m.part + p.blocks * p.width
+    m.spread = m.part + 2 * p.blocks * p.width
     if p.groups >= 2 * n_threads:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            moments_of_group(&p, i, x_data, x_data, m)
+            moments_of_group(&p, i, x_data, m)
     else:
         with nogil:
             moments_of_all(&p, x_data, m, n_threads)

@@ -10,26 +10,27 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
     for (int k = 0; k < PARTS; k++) {
         if (mask && !mask[(k + 1) * PART - 1]) continue;
         lanes_part u = PART_OF(x + k * PART), v = u;
-        if (what == DEVIATIONS) u = v = u - mean;
+        if (what == DEVIATIONS) v = u - mean;
         if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
         if (mask) {
             const lanes_mask keep = *(const lanes_mask *)(mask + k * PART);
             u = (lanes_part)((lanes_mask)u & keep);
             v = (lanes_part)((lanes_mask)v & keep);
         }
-        if (what == SUM || what == SUM_AND_DOT) first[k] += u;
-        if (what != SUM) second[k] += u * v;
+        if (what != DOT) first[k] += u;
+        if (what == DEVIATIONS) second[k] += v * v;
+        else if (what != SUM) second[k] += u * v;
     }
 }
 
-/* Add a run of 16 elements or more to the lanes.  What lies `ahead` of y, and of x if that is summed, is fetched. */
+/* Add a run of 16 elements or more to the lanes; what lies `ahead` in the tensors that are read is fetched. */
 CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, int64_t length, int64_t ahead,
                                 double mean, lanes_part *first, lanes_part *second)
 {
     const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
     for (int64_t i = 0; i < whole; i += CHANNEL_LANES) {
-        if (ahead) CHANNEL_FETCH(y + i + ahead);
-        if (ahead && what == SUM_AND_DOT) CHANNEL_FETCH(x + i + ahead);
+        if (ahead) CHANNEL_FETCH(x + i + ahead);
+        if (ahead && what == SUM_AND_DOT) CHANNEL_FETCH(y + i + ahead);
         FN(add_lanes)(what, x + i, y + i, mean, 0, first, second);
     }
     if (rest) FN(add_lanes)(what, x + last, y + last, mean, channel_masks + rest, first, second);
@@ -37,7 +38,7 @@ CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, in
 
 /* Sums over `count` runs of `length` elements, `stride` apart:
      SUM          first = sum x
-     DEVIATIONS                    second = sum (x - mean)^2
+     DEVIATIONS   first = sum x,   second = sum (x - mean)^2
      DOT                           second = sum x y
      SUM_AND_DOT  first = sum x,   second = sum x y  */
 CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
@@ -46,7 +47,7 @@ CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, i
     lanes_part a[PARTS] = {0}, b[PARTS] = {0};
     for (int64_t run = 0; run < count; run++)
         FN(add_run)(what, x + run * stride, y + run * stride, length, ahead, mean, a, b);
-    if (what == SUM || what == SUM_AND_DOT) *first = lanes_total(a);
+    if (what != DOT) *first = lanes_total(a);
     if (what != SUM) *second = lanes_total(b);
 }
 
@@ -59,6 +60,30 @@ static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, 
     else if (what == DEVIATIONS) CALL(DEVIATIONS);
     else CALL(SUM_AND_DOT);
 #undef CALL
+}
+
+/* About the mean, from 16 elements of each of the first images, `stride` apart; 0 where that overflows.
+
+   A number that is none of float32: the squares of floats' differences from one of theirs lie on so coarse a grid that
+   rounding their sums has a direction, and cost a digit. */
+static double FN(estimate)(const REAL *x, int64_t count, int64_t stride)
+{
+    REAL sum[CHANNEL_LANES] = {0}, squares[CHANNEL_LANES] = {0};
+    const int64_t images = count < SAMPLED ? count : SAMPLED;
+    for (int64_t i = 0; i < images; i++, x += stride) {
+        INDEPENDENT
+        for (int j = 0; j < CHANNEL_LANES; j++) {
+            sum[j] += x[j];
+            squares[j] += x[j] * x[j];
+        }
+    }
+    for (int half = CHANNEL_LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) {
+            sum[j] += sum[j + half];
+            squares[j] += squares[j + half];
+        }
+    const double n = images * CHANNEL_LANES, mean = sum[0] / n + 1e-9 * sqrt(squares[0] / n);
+    return mean - mean == 0 ? mean : 0;
 }
 
 /* ---- Sums by column: rows of `length` columns, `stride` apart, of x which ends after `size` elements ---- */

@@ -19,6 +19,7 @@ coming, and a visit that finds everything in the cache would leave the memory id
 """
 
 from cython.parallel cimport prange
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int64_t
 
 from common cimport ceil_div, real
@@ -29,6 +30,8 @@ cdef extern from "channel.h" nogil:
                         int64_t ahead, const double *mean, double *first, double *second)
     void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
                          int64_t ahead, const double *mean, double *first, double *second)
+    double estimate_float(const float *x, int64_t count, int64_t stride)
+    double estimate_double(const double *x, int64_t count, int64_t stride)
     void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
                            int64_t size, const double *mean, double *first, double *second)
     void sum_columns_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
@@ -232,30 +235,6 @@ cdef inline void sum_of_item(
             sum_rows_double(what, x, y, item.count, item.stride, item.length, ahead, mean, first, second)
 
 
-# Mean and variance, in two visits: sums, and squared deviations from the mean.  Sums of squares would need one visit, and
-# cancel where the mean is large.
-
-cdef struct Moments:
-    double count             # values of a channel
-    double *mean             # of each channel
-    double *var
-    double *part             # blocks * width
-    double *spread           # width: mean
-
-
-cdef inline void end_sums_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(c0, c1):
-        m.mean[c] = total_of(p, c, m.part) / m.count
-        put(p, m.spread, c, m.mean[c])
-
-
-cdef inline void end_deviations_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Moments m) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(c0, c1):
-        m.var[c] = total_of(p, c, m.part) / m.count
-
-
 cdef inline void sums_of_group(
     int what, const Plan *p, Py_ssize_t group, const real *x, const real *y, const double *mean, double *first,
     double *second,
@@ -269,22 +248,86 @@ cdef inline void sums_of_group(
             advance(p, &item)
 
 
-cdef inline void moments_of_group(
-    const Plan *p, Py_ssize_t group, const real *x, const real *y, Moments m
-) noexcept nogil:
-    """The moments of the channels of a group.  By row, what the next group reads of x and writes of y is fetched."""
-    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
-    sums_of_group(SUM, p, group, x, x, m.spread, m.part, m.part)
-    end_sums_of(p, c0, c1, m)
-    sums_of_group(DEVIATIONS, p, group, x, y, m.spread, m.part, m.part)
-    end_deviations_of(p, c0, c1, m)
+# Mean and variance need two passes, or one with deviations from an estimate of the mean,
+#     variance = mean of (x - estimate)^2 - (mean - estimate)^2,
+# which is as exact where the estimate is near, and where the mean, which is exact to the last of its digits, is not
+# large.  By column the estimate is the mean.  By row it comes from a few elements; channels where it was not near
+# enough are visited again with the mean that was found (nearly: see `estimate` in channel_impl.h).
+
+
+cdef struct Moments:
+    double count             # values of a channel
+    double *mean             # of each channel
+    double *var
+    double *part             # 2 * blocks * width
+    double *spread           # width: the estimate
+
+
+cdef inline void estimate(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, const real *x, Moments m) noexcept nogil:
+    """By column from the sums, by row from the middle of images."""
+    cdef Py_ssize_t c
+    for c in range(c0, c1):
+        if p.by_column:
+            m.mean[c] = total_of(p, c, m.part) / m.count
+            put(p, m.spread, c, m.mean[c])
+        elif real is float:
+            m.spread[c] = estimate_float(
+                x + c * p.places + (p.places - CHANNEL_LANES) // 2, p.images, p.channels * p.places
+            )
+        else:
+            m.spread[c] = estimate_double(
+                x + c * p.places + (p.places - CHANNEL_LANES) // 2, p.images, p.channels * p.places
+            )
+
+
+cdef inline bint end_moments_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, bint again, Moments m) noexcept nogil:
+    """Mean and variance; whether there are channels to be visited again, whose variance is -1."""
+    cdef Py_ssize_t c
+    cdef double error, var
+    cdef bint left = False
+    for c in range(c0, c1):
+        if again and m.var[c] != -1:
+            continue
+        var = total_of(p, c, m.part + p.blocks * p.width) / m.count
+        if not p.by_column:
+            m.mean[c] = total_of(p, c, m.part) / m.count
+            error = m.mean[c] - m.spread[c]
+            var -= error * error
+            if not again and (8 * error * error > var or 2 * fabs(error * m.mean[c]) > var):
+                m.spread[c] = m.mean[c] + 1e-9 * sqrt(fabs(var))
+                m.var[c] = -1
+                left = True
+                continue
+        m.var[c] = 0 if var < 0 else var
+    return left
+
+
+cdef inline void moments_of_group(const Plan *p, Py_ssize_t group, const real *x, Moments m) noexcept nogil:
+    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1), block, c
+    cdef double *squares = m.part + p.blocks * p.width
+    if p.by_column:
+        sums_of_group(SUM, p, group, x, x, m.spread, m.part, squares)
+    estimate(p, c0, c1, x, m)
+    sums_of_group(DEVIATIONS, p, group, x, x, m.spread, m.part, squares)
+    if end_moments_of(p, c0, c1, False, m):
+        for block in range(p.blocks):
+            for c in range(c0, c1):
+                if m.var[c] == -1:
+                    sum_of_item(DEVIATIONS, p, sum_item(p, block, c), 0, x, x, m.spread, m.part, squares)
+        end_moments_of(p, c0, c1, True, m)
 
 
 cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_threads) noexcept nogil:
     cdef Py_ssize_t i
+    cdef double *squares = m.part + p.blocks * p.width
+    if p.by_column:
+        for i in prange(p.items, num_threads=n_threads, schedule="static"):
+            sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+    estimate(p, 0, p.channels, x, m)
     for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, m.part)
-    end_sums_of(p, 0, p.channels, m)
-    for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, m.part)
-    end_deviations_of(p, 0, p.channels, m)
+        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+    if end_moments_of(p, 0, p.channels, False, m):
+        for i in prange(p.items, num_threads=n_threads, schedule="static"):
+            if m.var[i % p.tiles] == -1:
+                sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+        end_moments_of(p, 0, p.channels, True, m)

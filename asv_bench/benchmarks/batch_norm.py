@@ -20,8 +20,11 @@ from .common import (
 class _BatchNorm(Kernels):
     """The timed calls; each subclass sweeps some of shape, dtype, threads, level and back end."""
 
+    def values(self, case: str, dtype: str) -> np.ndarray:
+        return activations(case, dtype)
+
     def prepare(self, case: str, dtype: str) -> None:
-        values = activations(case, dtype)
+        values = self.values(case, dtype)
         channels = values.shape[1]
         self.x, self.y, self.dy, self.dx, self.residual = (self.backend.array(values) for _ in range(5))
         self.scale, self.shift, self.dscale, self.dshift = (
@@ -103,19 +106,9 @@ class Small(_BatchNorm):
 
     params = [["60x100", "64x1000"], ["float32"], [ALL_THREADS], BACKENDS]
 
-    def prepare(self, case: str, dtype: str) -> None:
+    def values(self, case: str, dtype: str) -> np.ndarray:
         images, channels = map(int, case.split("x"))
-        values = random((images, channels, 1), dtype)
-        self.x, self.y, self.dy, self.dx, self.residual = (self.backend.array(values) for _ in range(5))
-        self.scale, self.shift, self.dscale, self.dshift = (
-            self.backend.array(np.linspace(low, low + 1, channels, dtype=dtype)) for low in (0.5, -0.5, 0, 0)
-        )
-        self.mean, self.var, self.inv_std = (self.backend.array(np.ones(channels)) for _ in range(3))
-        self.a, self.b = (
-            self.backend.array(np.linspace(0.5, 1.5, channels)),
-            self.backend.array(np.zeros(channels)),
-        )
-        self.time_forward()
+        return random((images, channels, 1), dtype)
 
 
 class Accuracy(Kernels):

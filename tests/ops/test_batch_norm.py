@@ -292,6 +292,42 @@ def test_the_recomputed_mask_is_that_of_the_forward_pass(dtype, shape, slope):
         np.testing.assert_array_equal(recomputed, read)
 
 
+@pytest.mark.parametrize("places", [1, 20])
+def test_the_recomputed_mask_where_the_root_is_hard_to_find(dtype, places):
+    """Roots at 0, of which many numbers have the same distance from the mean, and maps that have no root."""
+    tiny, big = np.finfo(dtype).tiny, np.finfo(dtype).max / 8
+    values = [0, -0.0, tiny, -tiny, 1e-30, -1e-30, 1e-8, -1e-8, 1e-5, 1, -1, 999, 1000, 1001, big, -big]
+    values += [np.inf, -np.inf]
+    maps = [
+        (2, 2000),
+        (-2, -2000),
+        (2, None),
+        (0, 1),
+        (0, -1),
+        (1e-30, 1),
+        (-1e-30, 1),
+        (2, 2e12),
+        (2, np.nan),
+    ]
+    for scale, shift in maps:
+        case = Case((len(values), 1, places), dtype, shift=shift is not None)
+        case.x = np.broadcast_to(np.array(values, dtype)[:, None, None], case.shape).copy()
+        case.scale[:] = scale
+        if shift is not None:
+            case.shift[:] = shift
+        for mean in (1000.0, 0.0):
+            mean, inv_std = np.array([mean]), np.array([1.0])
+            y = np.empty_like(case.x)
+            CPU.normalize(case.x, mean, inv_std, y)
+            CPU.affine(y, case.scale, case.shift, y)
+            if scale == 0:
+                y[~np.isfinite(case.x)] = shift  # 0 times infinity has no sign
+            results = [
+                case.backward(CPU, given, mean, inv_std, wanted=(0, 0, 0, 1))[3] for given in (y, None)
+            ]
+            np.testing.assert_array_equal(*results, err_msg=f"{scale}, {shift}, {mean}")
+
+
 @pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3, 5), (2, 2, 17), (5, 260, 1)])
 @pytest.mark.parametrize("slope", [None, 0.0, 0.25])
 @pytest.mark.parametrize("residual", [False, True])
@@ -370,18 +406,36 @@ def test_a_large_mean_costs_no_digits(ops, dtype, shape):
     )
 
 
-def test_statistics_are_as_exact_with_any_mean(dtype):
-    """The sums switch from squares to deviations as the mean grows; the error must not show where."""
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 3000), (16, 30, 49), (8, 3, 784), (1, 2, 4100), (300, 5, 1), (40, 3, 9)]
+)
+def test_statistics_are_as_exact_as_two_passes_with_any_mean(dtype, shape):
+    """One pass sums deviations from an estimate of the mean, which must not show in the error."""
     rng = np.random.default_rng(2)
-    for mean in (0, 0.1, 1, 3, 3.8, 3.9, 4, 10, 100, 1e3, 1e4):
-        x = (mean + rng.standard_normal((2, 3, 3000))).astype(dtype)
-        exact = x.astype(np.longdouble)
-        found_mean, found_var = np.empty(3), np.empty(3)
-        CPU.moments(x, found_mean, found_var)
-        exact_mean = exact.mean(axis=(0, 2))
-        exact_var = ((exact - exact_mean[:, None]) ** 2).mean(axis=(0, 2))
-        np.testing.assert_allclose(found_mean, exact_mean.astype(float), rtol=1e-15, atol=1e-17)
-        np.testing.assert_allclose(found_var, exact_var.astype(float), rtol=5e-14)
+    for mean in (0, 0.01, 0.1, 1, 3, 4, 10, 100, 1e3, 1e4):
+        x = (mean + rng.standard_normal(shape)).astype(dtype)
+        _assert_exact_moments(x)
+
+
+def test_statistics_are_as_exact_where_the_estimate_of_the_mean_is_far_off(dtype):
+    """It is made of elements in the middle of the images: here these are much larger, or overflow when added."""
+    for middle in (1e3, 1e30 if dtype == np.float32 else 1e150):
+        x = np.random.default_rng(3).standard_normal((20, 5, 4100)).astype(dtype)
+        x[:, 1, 2040:2060] += 50
+        x[:16, 3, 2040:2060] = middle
+        x[3, 3, 2040:2060] *= -15
+        _assert_exact_moments(x)
+
+
+def _assert_exact_moments(x):
+    exact = x.astype(np.longdouble)
+    found_mean, found_var = np.empty(x.shape[1]), np.empty(x.shape[1])
+    CPU.moments(x, found_mean, found_var)
+    exact_mean = exact.mean(axis=(0, 2))
+    exact_var = ((exact - exact_mean[:, None]) ** 2).mean(axis=(0, 2))
+    largest = np.abs(x).astype(float).max(axis=(0, 2))
+    assert np.all(np.abs(found_mean - exact_mean) <= 1e-15 * np.abs(exact_mean) + 1e-17 * largest)
+    np.testing.assert_allclose(found_var, exact_var.astype(float), rtol=4e-15)
 
 
 def test_a_constant_channel(ops, dtype):

@@ -89,8 +89,9 @@ def batch_norm_backward(
         dx         = k * (dz - mean(dz) - xhat * mean(dz * xhat))
         dx         = k * dz                                           with frozen statistics
 
-    See `normalize_backward` for the derivation.  ``dx`` is computed in the dtype of x from coefficients that were
-    computed in float64, ``dx = (dz * k + constant) + (x - mean) * by_x``.
+    Where dy is infinite or not a number, ``0 * dy`` may be 0.  See `normalize_backward` for the derivation.  ``dx`` is
+    computed in the dtype of x from coefficients that were computed in float64,
+    ``dx = (dz * k + constant) + (x - mean) * by_x``.
 
     Parameters
     ----------
