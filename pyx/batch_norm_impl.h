@@ -71,9 +71,16 @@ CHANNEL_INLINE void FN(affine_act_runs)(const int column, const int add, const i
                                         int64_t length, const REAL *x, const REAL *residual, const double *a,
                                         const double *b, REAL slope, REAL *y)
 {
-#define CHUNK(j, to, n)                                                                             \
-    FN(affine_act_run)(column, add, relu, x + at + j, add ? residual + at + j : x, a + (column ? j : t), \
-                       b + (column ? j : t), slope, to, n)
+#define CHUNK(j, to, n)                                                                                      \
+    do {                                                                                                     \
+        if (length >= LONG) {                                                                                \
+            CHANNEL_FETCH(x + at + j + FURTHER);                                                             \
+            CHANNEL_FETCH(y + at + j + FURTHER);                                                             \
+            if (add) CHANNEL_FETCH(residual + at + j + FURTHER);                                             \
+        }                                                                                                    \
+        FN(affine_act_run)(column, add, relu, x + at + j, add ? residual + at + j : x, a + (column ? j : t), \
+                           b + (column ? j : t), slope, to, n);                                              \
+    } while (0)
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
 #undef CHUNK
 }

@@ -46,7 +46,11 @@ enum {
 /* What is summed; see the loops. */
 enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
-enum { SAMPLED = 16 };                      /* images of which elements go into a first estimate of the mean */
+enum {
+    SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
+    LONG = 512,                             /* elements of runs for which it pays that maps of one visit fetch */
+    FURTHER = 1024                          /* what lies so many elements further */
+};
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,

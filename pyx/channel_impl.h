@@ -68,21 +68,17 @@ static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, 
    rounding their sums has a direction, and cost a digit. */
 static double FN(estimate)(const REAL *x, int64_t count, int64_t stride)
 {
-    REAL sum[CHANNEL_LANES] = {0}, squares[CHANNEL_LANES] = {0};
+    REAL sum[CHANNEL_LANES] = {0};
     const int64_t images = count < SAMPLED ? count : SAMPLED;
     for (int64_t i = 0; i < images; i++, x += stride) {
         INDEPENDENT
-        for (int j = 0; j < CHANNEL_LANES; j++) {
-            sum[j] += x[j];
-            squares[j] += x[j] * x[j];
-        }
+        for (int j = 0; j < CHANNEL_LANES; j++) sum[j] += x[j];
     }
+    const double off = 1e-9 * sum[0];
+#pragma GCC unroll 4
     for (int half = CHANNEL_LANES / 2; half; half /= 2)
-        for (int j = 0; j < half; j++) {
-            sum[j] += sum[j + half];
-            squares[j] += squares[j + half];
-        }
-    const double n = images * CHANNEL_LANES, mean = sum[0] / n + 1e-9 * sqrt(squares[0] / n);
+        for (int j = 0; j < half; j++) sum[j] += sum[j + half];
+    const double mean = sum[0] / (double)(images * CHANNEL_LANES) + off;
     return mean - mean == 0 ? mean : 0;
 }
 
