@@ -770,6 +770,8 @@ class Net:
             self._backward_pass.run()
             return
         if self._shared is not None:
+            if whole:
+                raise ArgumentError("backward: run the whole net forward first: its values are needed")
             raise ArgumentError(
                 "backward: with start or end it needs values that the forward pass has not kept, as the net was made "
                 "with keep=[...]: make it without keep"

@@ -355,6 +355,8 @@ def test_no_gradients_are_made_before_a_pass_backward():
 
 def test_a_part_of_a_pass():
     whole, lean = make(residual_net(), "TRAIN"), make(residual_net(), "TRAIN", keep=["a"])
+    with pytest.raises(ArgumentError, match="^backward: run the whole net forward first"):
+        lean.backward()
     run(whole), run(lean)
     with pytest.raises(ArgumentError, match="^backward: with start or end it needs values"):
         lean.backward(end="d")
