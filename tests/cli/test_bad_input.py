@@ -153,7 +153,7 @@ def test_values_that_prove_nothing(run, files, verb, blob, value):
 
 
 @pytest.mark.parametrize("eps", ["-1", "inf", "1e30", "0"])
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("plot weights", "plot activations")])
 @pytest.mark.filterwarnings("ignore::caffebn.errors.CaffebnWarning", "error::RuntimeWarning")
 def test_strange_eps(run, files, verb, eps):
     """Finite numbers come out of some; an error is a sentence for all."""
