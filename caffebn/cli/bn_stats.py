@@ -164,10 +164,9 @@ def _show(result: Statistics) -> None:
         ],
     )
     if result.left_out:
-        some = ", ".join(result.left_out[:5]) + (" ..." if len(result.left_out) > 5 else "")
         show.warning(
             f"{len(result.left_out)} layers were not run, for caffebn does not have their types or those before them: "
-            f"{some}"
+            f"{show.some(result.left_out)}"
         )
     passes = "one pass" if result.passes == 1 else f"{result.passes} passes"
     click.echo(f"{result.items} items in {passes}; the worst channel of each layer is shown.")

@@ -134,17 +134,16 @@ def show_comparison(result: Comparison, show_all: bool = False) -> None:
     counted = sum(row.verdict != "fold" for row in result.rows)
     click.echo(f"{counted} values compared, relative tolerance {result.tolerance:g}", nl=False)
     if result.missing:
-        some = ", ".join(result.missing[:5]) + (" ..." if len(result.missing) > 5 else "")
-        click.echo(f"; {len(result.missing)} layers have no counterpart: {some}", nl=False)
+        click.echo(
+            f"; {len(result.missing)} layers have no counterpart: {show.some(result.missing)}", nl=False
+        )
     click.echo(".")
     if result.without_weights:
-        some = ", ".join(result.without_weights[:5]) + (" ..." if len(result.without_weights) > 5 else "")
-        show.warning(f"without weights, as their fillers made them: {some}")
+        show.warning(f"without weights, as their fillers made them: {show.some(result.without_weights)}")
     if result.left_out:
-        some = ", ".join(result.left_out[:5]) + (" ..." if len(result.left_out) > 5 else "")
         show.warning(
             f"{len(result.left_out)} layers were not compared, for caffebn does not have their types or those before "
-            f"them: {some}"
+            f"them: {show.some(result.left_out)}"
         )
     if result.first is None:
         click.echo(f"EQUAL; the largest relative error is {_worst(result.rows):.1e}.")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from caffebn import blocks
+from caffebn.cli import show
 from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError, did_you_mean
 from caffebn.net import Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.proto import Message, UnknownText, binary, schema, upgrade
@@ -107,9 +108,9 @@ def open_part(path: str, weights: str) -> Net:
     opened = open_plain(path, weights)
     definition, left_out = runnable(opened.definition)
     if left_out:
-        some = ", ".join(left_out[:5]) + (" ..." if len(left_out) > 5 else "")
         warnings.warn(
-            f"{len(left_out)} layers are left out, for caffebn does not have their types or those before them: {some}",
+            f"{len(left_out)} layers are left out, for caffebn does not have their types or those before them: "
+            f"{show.some(left_out)}",
             CaffebnWarning,
             stacklevel=2,
         )
@@ -125,10 +126,10 @@ def check_weights(net: Net) -> None:
         return
     report.check()
     if report.missing:
-        some = ", ".join(report.missing[:5]) + (" ..." if len(report.missing) > 5 else "")
         near = next(filter(None, (did_you_mean(name, report.unused) for name in report.missing)), "")
         warnings.warn(
-            f"{report.source} has no weights for {some}: they are as their fillers made them{near}",
+            f"{report.source} has no weights for {show.some(report.missing)}: they are as their fillers made them"
+            + near,
             CaffebnWarning,
             stacklevel=2,
         )

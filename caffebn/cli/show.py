@@ -10,7 +10,18 @@ import click
 
 from caffebn.blob import times
 
-__all__ = ["amount", "as_json", "bytes_", "error", "milliseconds", "progress", "shape", "table", "warning"]
+__all__ = [
+    "amount",
+    "as_json",
+    "bytes_",
+    "error",
+    "milliseconds",
+    "progress",
+    "shape",
+    "some",
+    "table",
+    "warning",
+]
 
 Item = TypeVar("Item")
 
@@ -114,6 +125,11 @@ def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
 def shape(sizes: Sequence[int]) -> str:
     """Write a blob's shape: ``1x3x224x224``, or ``scalar`` without axes."""
     return times(sizes, "scalar")
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """List the first of some names, with dots for the others."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def amount(n: int) -> str:

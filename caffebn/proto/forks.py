@@ -76,8 +76,8 @@ _V1_DEFAULTS: dict[str, Value] = {"var_eps": 1e-10, "moving_average": Identifier
 _V1_NUMBERED = {3: wire.tag(3, wire.FIXED32) + struct.pack("<f", 1e-10), 4: wire.tag(4, wire.VARINT)}
 
 
-def read_v1_batch_norm(old: Message, layer: Message) -> bool:
-    """Recognise a layer of type BN in the V1 form, as some forks of 2015 wrote it, and complete the one of today.
+def read_v1_batch_norm(old: Message, layer: Message) -> None:
+    """Make a layer of type BN of one in the V1 form, as some forks of 2015 wrote it; leave others alone.
 
     Their numbers of the type, 39 and 42, are DECONVOLUTION and nothing in BVLC's.  Their defaults, which are not
     those of the same fields in other forks, are written out: eps 1e-10, statistics of the batch.
@@ -88,46 +88,49 @@ def read_v1_batch_norm(old: Message, layer: Message) -> bool:
         In the V1 form.
     layer : Message
         The same in the present form, as far as BVLC has the fields; changed in place.
-
-    Returns
-    -------
-    bool
     """
     if old.type == "BN":
-        param = next(
-            (u.value for u in layer.unknown if isinstance(u, UnknownText) and u.name == "bn_param"), None
-        )
-        if not isinstance(param, Message):
-            param = Message("(unknown)")
-            layer.unknown.append(UnknownText("bn_param", param))
-        given = {u.name for u in param.unknown if isinstance(u, UnknownText)}
-        param.unknown.extend(UnknownText(name, v) for name, v in _V1_DEFAULTS.items() if name not in given)
-        return True
+        _complete_v1_text(layer)
+    elif old.where is None and _is_v1_batch_norm(old):
+        _complete_v1_binary(old, layer)
+
+
+def _is_v1_batch_norm(old: Message) -> bool:
     unknown = {u.number: u for u in old.unknown if isinstance(u, UnknownBinary)}
     type_42 = not old.has("type") and 5 in unknown and unknown[5].data == b"\x2a"
-    other_39 = old.type == "DECONVOLUTION" and not old.has("convolution_param")
-    type_39 = other_39 and old.where is None and (old.has("exp_param") or len(old.blobs) in (2, 4))
-    if not (type_42 or type_39):
-        return False
+    no_deconvolution = old.type == "DECONVOLUTION" and not old.has("convolution_param")
+    return type_42 or (no_deconvolution and (old.has("exp_param") or len(old.blobs) in (2, 4)))
+
+
+def _complete_v1_text(layer: Message) -> None:
+    texts = (u for u in layer.unknown if isinstance(u, UnknownText))
+    param = next((u.value for u in texts if u.name == "bn_param"), None)
+    if not isinstance(param, Message):
+        param = Message("(unknown)")
+        layer.unknown.append(UnknownText("bn_param", param))
+    given = {u.name for u in param.unknown if isinstance(u, UnknownText)}
+    param.unknown.extend(UnknownText(name, v) for name, v in _V1_DEFAULTS.items() if name not in given)
+
+
+def _complete_v1_binary(old: Message, layer: Message) -> None:
+    """Put the parameters at 139, where happynear's forks have the same message in the present form."""
+    unknown = {u.number: u for u in old.unknown if isinstance(u, UnknownBinary)}
     layer.type, content = "BN", b""
     for number, name in _V1_PARAMS.items():
         if number in unknown:
             content = unknown[number].data
-        elif name and old.has(name):
+            break
+        if name and old.has(name):
             content = binary.dump(getattr(old, name))
             layer.clear(name)
-        else:
-            continue
-        break
-    fields = binary.parse(content, "(unknown)").unknown
-    numbers = {u.number for u in fields if isinstance(u, UnknownBinary)}
+            break
+    given = {u.number for u in binary.parse(content, "(unknown)").unknown if isinstance(u, UnknownBinary)}
     defaults = {3: _V1_NUMBERED[3], 4: _V1_NUMBERED[4] + wire.varint(43 in unknown)}
-    content += b"".join(default for number, default in defaults.items() if number not in numbers)
+    content += b"".join(default for number, default in defaults.items() if number not in given)
     layer.unknown[:] = [
         u for u in layer.unknown if not (isinstance(u, UnknownBinary) and u.number in (5, *_V1_PARAMS))
     ]
     layer.unknown.append(UnknownBinary(139, wire.BYTES, content))
-    return True
 
 
 def rewrite(net: Message) -> Iterator[str]:
