@@ -55,6 +55,7 @@ CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int 
         FN(forward_run)(column, add, relu, x + at + j, add ? residual + at + j : x, v + (column ? j : t),      \
                         width, slope, to, n);                                                                  \
     } while (0)
+    ahead = fetched_from(ahead, length);
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
 #undef CHUNK
 }
@@ -73,14 +74,13 @@ CHANNEL_INLINE void FN(affine_act_runs)(const int column, const int add, const i
 {
 #define CHUNK(j, to, n)                                                                                      \
     do {                                                                                                     \
-        if (length >= LONG) {                                                                                \
-            CHANNEL_FETCH(x + at + j + FURTHER);                                                             \
-            CHANNEL_FETCH(y + at + j + FURTHER);                                                             \
-            if (add) CHANNEL_FETCH(residual + at + j + FURTHER);                                             \
-        }                                                                                                    \
+        if (ahead) CHANNEL_FETCH(x + at + j + ahead);                                                        \
+        if (ahead) CHANNEL_FETCH(y + at + j + ahead);                                                        \
+        if (ahead && add) CHANNEL_FETCH(residual + at + j + ahead);                                          \
         FN(affine_act_run)(column, add, relu, x + at + j, add ? residual + at + j : x, a + (column ? j : t), \
                            b + (column ? j : t), slope, to, n);                                              \
     } while (0)
+    const int64_t ahead = fetched_from(0, length);
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
 #undef CHUNK
 }
@@ -238,6 +238,7 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
 {
     lanes_part first[PARTS] = {0}, second[PARTS] = {0};
     const int64_t rest = length % CHANNEL_LANES;
+    ahead = fetched_from(ahead, length);
     for (int64_t run = 0; run < count; run++, start += stride) {
         const int64_t whole = start + length - rest, last = start + length - CHANNEL_LANES;
         for (int64_t i = start; i < whole; i += CHANNEL_LANES) {
@@ -327,6 +328,7 @@ CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const in
         FN(backward_run)(column, sign, relu, frozen, x + at + j, y + at + j, dy + at + j, v + (column ? j : t),   \
                          a + (column ? j : t), width, slope, to, n);                                              \
     } while (0)
+    ahead = fetched_from(ahead, length);
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dx + at, length, CHUNK);
 #undef CHUNK
 }

@@ -48,8 +48,8 @@ enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
 enum {
     SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
-    LONG = 512,                             /* elements of runs for which it pays that maps of one visit fetch */
-    FURTHER = 1024                          /* what lies so many elements further */
+    LONG = 512,                             /* elements of runs for which it pays to fetch what lies */
+    FURTHER = 1024                          /* so many elements further, where nothing else is to be fetched */
 };
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
@@ -97,6 +97,12 @@ CHANNEL_INLINE double lanes_total(const lanes_part *parts)
 
 typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
 #define LOADED(x) (*(const unaligned_part *)(x))
+
+/* How far from what is read or written lies what is to be fetched. */
+CHANNEL_INLINE int64_t fetched_from(int64_t ahead, int64_t length)
+{
+    return ahead ? ahead : length >= LONG ? FURTHER : 0;
+}
 
 #define CHANNEL_JOIN2(a, b) a##b
 #define CHANNEL_JOIN(a, b) CHANNEL_JOIN2(a, b)

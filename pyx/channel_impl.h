@@ -45,6 +45,7 @@ CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, i
                                  int64_t length, int64_t ahead, double mean, double *first, double *second)
 {
     lanes_part a[PARTS] = {0}, b[PARTS] = {0};
+    ahead = fetched_from(ahead, length);
     for (int64_t run = 0; run < count; run++)
         FN(add_run)(what, x + run * stride, y + run * stride, length, ahead, mean, a, b);
     if (what != DOT) *first = lanes_total(a);
