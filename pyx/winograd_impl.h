@@ -154,6 +154,57 @@ typedef struct {
     REAL slope;
 } FN(winograd_result);
 
+/* Where a tile lies. */
+typedef struct { int64_t image, down, across; } FN(tile_place);
+
+GEMM_INLINE FN(tile_place) FN(first_place)(const FN(winograd_result) *y, int64_t tile)
+{
+    const int64_t image = tile / (y->down * y->across), at = tile - image * y->down * y->across;
+    return (FN(tile_place)){image, at / y->across, at % y->across};
+}
+
+GEMM_INLINE void FN(next_place)(const FN(winograd_result) *y, FN(tile_place) *at)
+{
+    if (++at->across < y->across) return;
+    at->across = 0;
+    if (++at->down == y->down) at->down = 0, at->image++;
+}
+
+GEMM_INLINE int64_t FN(place_offset)(const int m, const FN(winograd_result) *y, int64_t output,
+                                     const FN(tile_place) *at)
+{
+    return at->image * y->image + output * y->plane + at->down * m * y->width + at->across * m;
+}
+
+/* tiles[lane][m * m] = act(tiles + residual) for n tiles from `tile` on; m: a constant where this is called */
+GEMM_INLINE void FN(add_residual)(const int m, const FN(winograd_result) *y, int64_t output, int64_t tile, int64_t n,
+                                  REAL *tiles)
+{
+    REAL more[FN(LANES) * 16] = {0}, *to = more;
+    FN(tile_place) at = FN(first_place)(y, tile);
+    for (int64_t l = 0; l < n; l++, to += m * m, FN(next_place)(y, &at)) {
+        const int64_t rows = GEMM_MIN(m, y->height - at.down * m), columns = GEMM_MIN(m, y->width - at.across * m);
+        const REAL *from = y->residual + FN(place_offset)(m, y, output, &at);
+        if (columns == m)
+            for (int64_t i = 0; i < rows; i++) memcpy(to + i * m, from + i * y->width, m * sizeof(REAL));
+        else
+            for (int64_t i = 0; i < rows; i++)
+                for (int64_t j = 0; j < columns; j++) to[i * m + j] = from[i * y->width + j];
+    }
+    for (int64_t i = 0; i < n * m * m; i += FN(LANES)) {
+        FN(vec) v = FN(load)(tiles + i) + FN(load)(more + i);
+        if (y->active) v = FN(rectified)(v, y->slope);
+        FN(store)(tiles + i, v);
+    }
+}
+
+static __attribute__((noinline)) void FN(residual_of)(int m, const FN(winograd_result) *y, int64_t output,
+                                                      int64_t tile, int64_t n, REAL *tiles)
+{
+    if (m == 2) FN(add_residual)(2, y, output, tile, n, tiles);
+    else FN(add_residual)(4, y, output, tile, n, tiles);
+}
+
 /* Transform the products of one row of outputs back and write LANES tiles from `tile` on, n of which exist. */
 GEMM_INLINE void FN(winograd_output)(const int m, const REAL *products, int64_t point, const FN(winograd_result) *y,
                                      int64_t output, int64_t tile, int64_t n)
@@ -186,27 +237,16 @@ GEMM_INLINE void FN(winograd_output)(const int m, const REAL *products, int64_t 
     else
         for (int i = 0; i < area; i++)
             for (int l = 0; l < FN(LANES); l++) tiles[l * area + i] = out[i][l];
-    int64_t image = tile / (y->down * y->across), at = tile - image * y->down * y->across;
-    int64_t ty = at / y->across, tx = at - ty * y->across;
-    for (int64_t l = 0; l < n; l++) {
-        const int64_t offset = image * y->image + output * y->plane + ty * m * y->width + tx * m;
-        const int64_t rows = GEMM_MIN(m, y->height - ty * m), columns = GEMM_MIN(m, y->width - tx * m);
-        REAL *from = tiles + l * area;
-        if (y->residual)
-            for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < columns; j++) {
-                    const REAL v = from[i * m + j] + y->residual[offset + i * y->width + j];
-                    from[i * m + j] = y->active && !(v > 0) ? v * y->slope : v;
-                }
+    if (y->residual) FN(residual_of)(m, y, output, tile, n, tiles);
+    FN(tile_place) at = FN(first_place)(y, tile);
+    for (int64_t l = 0; l < n; l++, FN(next_place)(y, &at)) {
+        const int64_t rows = GEMM_MIN(m, y->height - at.down * m), columns = GEMM_MIN(m, y->width - at.across * m);
+        REAL *from = tiles + l * area, *to = y->data + FN(place_offset)(m, y, output, &at);
         if (columns == m)
-            for (int64_t i = 0; i < rows; i++) memcpy(y->data + offset + i * y->width, from + i * m, m * sizeof(REAL));
+            for (int64_t i = 0; i < rows; i++) memcpy(to + i * y->width, from + i * m, m * sizeof(REAL));
         else
             for (int64_t i = 0; i < rows; i++)
-                for (int64_t j = 0; j < columns; j++) y->data[offset + i * y->width + j] = from[i * m + j];
-        if (++tx == y->across) {
-            tx = 0;
-            if (++ty == y->down) ty = 0, image++;
-        }
+                for (int64_t j = 0; j < columns; j++) to[i * y->width + j] = from[i * m + j];
     }
 }
 
