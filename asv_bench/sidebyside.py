@@ -41,9 +41,10 @@ __all__ = [
 ]
 
 TURN_SECONDS = 0.03
-#: How long all rest between two turns.
-REST_SECONDS = 0.06
 """A turn repeats a short run until it lasts about this long."""
+
+REST_SECONDS = 0.06
+"""Between two turns all rest for this long."""
 
 LONG_SECONDS = 0.3
 """A run that takes longer needs no other before it."""
