@@ -95,8 +95,16 @@ def batch_norms(net: Net) -> list[dict[str, Any]]:
     return rows
 
 
-def peaks(net: str, phase: str, batch: int | None) -> dict[str, int]:
+def peaks(made: Net, net: str, batch: int | None) -> dict[str, int]:
     """Plan how many bytes the values, and in training the gradients, of a net take.
+
+    Parameters
+    ----------
+    made : Net
+    net : str
+        The file that it is made of.
+    batch : int or None
+        As it was set.
 
     Returns
     -------
@@ -105,13 +113,10 @@ def peaks(net: str, phase: str, batch: int | None) -> dict[str, int]:
         outputs : when the net promises its inputs and outputs alone, ``keep=[]``
         recompute : in the TRAIN phase: the same with ``recompute=True``
     """
-    ways: dict[str, dict[str, Any]] = {"all": {}, "outputs": {"keep": []}}
-    if phase.upper() == "TRAIN":
-        ways["recompute"] = {"keep": [], "recompute": True}
-    found = {}
-    for way, options in ways.items():
-        made = nets.open_net(net, phase, batch=batch, **options)
-        found[way] = made.plan_memory(backward=phase.upper() == "TRAIN").bytes
+    trains = made.phase == "TRAIN"
+    found = {"all": made.plan_memory(backward=trains).bytes}
+    for way, recompute in (("outputs", False), *([("recompute", True)] if trains else [])):
+        found[way] = nets.open_lean(net, made.phase, batch, recompute=recompute).plan_memory(trains).bytes
     return found
 
 
@@ -202,6 +207,7 @@ def command(net: str, weights: str | None, phase: str, batch: int | None, as_jso
     """
     made = nets.open_net(net, phase, weights, batch, any_weights=True)
     rows, states, report = layers(made), batch_norms(made), made.weights_report
+    planned = peaks(made, net, batch)
     if as_json:
         show.as_json(
             {
@@ -210,13 +216,12 @@ def command(net: str, weights: str | None, phase: str, batch: int | None, as_jso
                 "layers": rows,
                 "batch_norm": states,
                 "totals": {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory")},
-                "peak": peaks(net, phase, batch),
+                "peak": planned,
                 "weights": report_as_dict(report) if report else None,
             }
         )
         return
     show_layers(rows)
-    planned = peaks(net, phase, batch)
     others = ", with recompute=True " + show.bytes_(planned["recompute"]) if "recompute" in planned else ""
     click.echo(
         f"Values{' and gradients' if others else ''} take {show.bytes_(planned['all'])} when every blob is kept, "

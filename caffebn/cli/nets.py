@@ -21,6 +21,7 @@ __all__ = [
     "gpu",
     "is_binary",
     "net",
+    "open_lean",
     "open_net",
     "open_part",
     "phase",
@@ -90,6 +91,13 @@ def open_net(
     if batch is not None:
         set_batch(made, batch)
     return made
+
+
+def open_lean(path: str, phase: str, batch: int | None = None, **options: Any) -> Net:
+    """Make a net that is open already once more, with ``keep=[]``; what there was to warn of has been said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CaffebnWarning)
+        return open_net(path, phase, batch=batch, keep=[], **options)
 
 
 def refuse_input(out: str | None, *sources: str | None) -> None:

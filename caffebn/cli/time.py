@@ -165,7 +165,8 @@ def command(
     if threads is not None:
         thread_count.set(threads)
     made = nets.open_net(net, phase, weights, batch)
-    lean = nets.open_net(net, phase, weights, batch, keep=[])
+    lean = nets.open_lean(net, phase, batch)
+    lean.share_with(made)
     result = measure(made, iterations, not forward_only, lean)
     if as_json:
         show.as_json(

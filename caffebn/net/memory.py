@@ -70,7 +70,6 @@ class MemoryPlan:
         Blobs that have memory of their own for the diff.
     backward : bool
         Whether passes backward are run, too.
-
     """
 
     def __init__(self, net: Net, kept: Iterable[Blob], kept_diffs: Iterable[Blob], backward: bool = True):

@@ -204,3 +204,11 @@ def test_weights_in_place_of_the_net(run, net_file, weights):
 def test_wrong_options(run, net_file, words):
     result = run("info", net_file, *words)
     assert result.exit_code == 2 and words[0] in result.stderr
+
+
+@pytest.mark.parametrize("verb", [["info"], ["info", "--phase", "train", "--json"], ["time", "-n", "1"]])
+def test_each_warning_comes_once(run, net_file, verb):
+    net_file.write_text(net_file.read_text().replace("kernel_size: 3", "kernel_size: 3 kernal: 4"))
+    result = run(*verb, net_file)
+    assert result.exit_code == 0
+    assert result.stderr.count("kernal") == 1

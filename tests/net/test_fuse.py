@@ -38,17 +38,10 @@ def residual_net(norm: str = "") -> str:
     )  # fmt: skip
 
 
-def make(
-    phase: str, norm: str = "", fuse: bool = True, dtype: str = "float64", device: str = "cpu"
-) -> caffebn.Net:
+def make_net(text: str, phase: str, dtype: str = "float64", **options) -> caffebn.Net:
+    """Make a net whose weights and stored statistics are the same each time."""
     caffebn.set_random_seed(3)
-    net = caffebn.Net.from_text(
-        "force_backward: true\n" + residual_net(norm),
-        phase,
-        fuse=fuse,
-        dtype=dtype,
-        device=device,
-    )
+    net = caffebn.Net.from_text(text, phase, dtype=dtype, **options)
     rng = np.random.default_rng(5)
     for layer in net.layers:
         if layer.type == "BatchNorm":
@@ -56,6 +49,12 @@ def make(
             mean.data[...], var.data[...] = rng.normal(size=mean.shape), rng.uniform(0.5, 2, var.shape)
             factor.data[...] = 1.5
     return net
+
+
+def make(
+    phase: str, norm: str = "", fuse: bool = True, dtype: str = "float64", device: str = "cpu"
+) -> caffebn.Net:
+    return make_net("force_backward: true\n" + residual_net(norm), phase, dtype, fuse=fuse, device=device)
 
 
 def values(net: caffebn.Net, seed: int = 0) -> dict[str, np.ndarray]:

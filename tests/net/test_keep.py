@@ -11,7 +11,8 @@ import caffebn
 from caffebn.blob import HiddenBlob
 from caffebn.errors import ArgumentError
 from caffebn.net.fuse import NormStep, ProductStep
-from tests.net.test_fuse import residual_net
+from tests.net.test_fuse import check_equal, residual_net
+from tests.net.test_fuse import make_net as make
 
 INPUT = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 3 dim: 4 dim: 6 dim: 5 } } }\n'
 LOSS = (
@@ -51,18 +52,6 @@ MANY_TYPES = (
 TEXTS = {"residual": residual_net(), "many types": MANY_TYPES}
 
 
-def make(text: str, phase: str, dtype: str = "float64", **options) -> caffebn.Net:
-    caffebn.set_random_seed(3)
-    net = caffebn.Net.from_text(text, phase, dtype=dtype, **options)
-    rng = np.random.default_rng(5)
-    for layer in net.layers:
-        if layer.type == "BatchNorm":
-            mean, var, factor = layer.blobs
-            mean.data[...], var.data[...] = rng.normal(size=mean.shape), rng.uniform(0.5, 2, var.shape)
-            factor.data[...] = 1.5
-    return net
-
-
 def run(net: caffebn.Net, seed: int = 0) -> dict[str, np.ndarray]:
     """Run a step as training does, or a forward pass, and collect what both kinds of nets let one see."""
     net.blobs["x"].data[...] = np.random.default_rng(seed).normal(size=net.blobs["x"].shape)
@@ -74,12 +63,6 @@ def run(net: caffebn.Net, seed: int = 0) -> dict[str, np.ndarray]:
         found |= {f"{p.layer.name}[{p.index}] diff": p.blob.diff.copy() for p in net.parameters}
         found["x diff"] = net.blobs["x"].diff.copy()
     return found | {f"{p.layer.name}[{p.index}]": p.blob.data.copy() for p in net.parameters}
-
-
-def check_equal(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], rtol: float = 1e-10) -> None:
-    assert found.keys() == expected.keys()
-    for what, value in expected.items():
-        np.testing.assert_allclose(found[what], value, rtol=rtol, atol=rtol, err_msg=what)
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
