@@ -325,7 +325,7 @@ class BodyReader(Reader):
             if field.repeated:
                 self._adder(message, field)(made)
             else:
-                message._values[field.name] = made
+                message.__dict__[field.name] = made
             if field.kind != "message" and not field.array:
                 place(message, field.name, at)
 

@@ -20,14 +20,16 @@ HARMLESS = {"engine", "update_global_stats", "icnet"}
 def speaks_dialect(definition: Message | None, stored: Message | None = None) -> bool:
     """Whether there is a layer that plain Caffe would not read, or would read otherwise; a quick look."""
     for layer in definition.layer if definition is not None else ():
-        if layer.type in ("BN", "SyncBN", "EltwiseAffine"):
+        kind = layer.type
+        if kind in ("BN", "SyncBN", "EltwiseAffine"):
             return True
-        if layer.type == "BatchNorm" and any(
+        if kind == "BatchNorm" and any(
             isinstance(u, UnknownText) and u.name in FOREIGN - HARMLESS
             for u in layer.batch_norm_param.unknown
         ):
             return True
     for layer in stored.layer if stored is not None else ():
-        if layer.type in ("BN", "SyncBN") or (layer.type == "BatchNorm" and len(layer.blobs) not in (0, 3)):
+        kind = layer.type
+        if kind in ("BN", "SyncBN") or (kind == "BatchNorm" and len(layer.blobs) not in (0, 3)):
             return True
     return False

@@ -52,7 +52,7 @@ class Reader:
         self._view = memoryview(buffer).toreadonly().cast("B")
         self._filename = filename
         self._count = 0
-        self._path: list[tuple[Message, Field, int]] = []
+        self._path: list[tuple[Message, Field]] = []
 
     def message(self, type: MessageType) -> Message:
         """Read the whole buffer as one message."""
@@ -70,11 +70,11 @@ class Reader:
     def _named_path(self) -> str:
         """Name the message being read, such as ``layer[3] "conv1".blobs[0]``."""
         steps = []
-        for message, field, index in self._path:
-            value = message._values[field.name]
+        for message, field in self._path:
+            value = message.__dict__[field.name]
             step = field.name
-            if field.repeated:
-                step, value = f"{step}[{index}]", value[index]
+            if field.repeated:  # it is the last one so far
+                step, value = f"{step}[{len(value) - 1}]", value[-1]
             if "name" in value.schema.fields and value.has("name"):
                 step = f'{step} "{value.name:.60}"'
             steps.append(step)
@@ -84,11 +84,11 @@ class Reader:
 
     def _fields(self, message: Message, at: int, end: int) -> None:
         """Read the fields between `at` and `end` into `message`."""
-        view, by_number = self._view, message._type.by_number
-        chunks: dict[Field, list[np.ndarray]] = {}
+        # this loop runs thousands of times for each net: what is frequent stands here, without a call
+        view, values, by_tag = self._view, message.__dict__, message._type.by_tag
+        pieces: dict[Field, list[np.ndarray]] = {}
         while at < end:
             start = at
-            # most tags and lengths are one byte, which is read here: a file has thousands of them
             tag = view[at]
             at += 1
             if tag > 0x7F:
@@ -96,102 +96,85 @@ class Reader:
             self._count += 1
             if self._count > MAX_FIELDS:
                 self._too_many(start)
-            number, wire_type = tag >> 3, tag & 7
-            if not 0 < number <= wire.MAX_FIELD_NUMBER:
-                self._error(start, f"{number} is no number of a field")
-            field = by_number.get(number)
-            if wire_type == wire.BYTES:
+            field = by_tag.get(tag)
+            if field is None:
+                at = self._unknown(message, tag, start, at, end)
+                continue
+            name = field.name
+            if tag & 7 == wire.BYTES:
                 if at < end and (length := view[at]) < 0x80:
                     at += 1
                 else:
                     length, at = self._varint(at, end)
                 stop = at + length
                 if stop > end:
-                    self._error(start, self._too_long(field, number, length, end - at))
-                if field is None:
-                    self._keep(message, number, wire_type, at, stop)
-                elif field.kind == "message" and field.type.required and self._is_of_a_fork(message, field):
-                    self._keep(message, number, wire_type, at, stop)
-                elif field.kind == "message":
-                    self._submessage(message, field, at, stop)
-                elif field.wire_type == wire.BYTES:
-                    content: Any = bytes(view[at:stop])
-                    if field.kind == "string":
-                        content = content.decode("utf-8", "surrogateescape")
-                    self._store(message, field, content)
+                    self._too_long(start, name, length, end - at)
+                kind = field.kind
+                if kind == "message":
+                    if field.type.required and _is_of_a_fork(message, field):
+                        self._keep(message, tag, at, stop)
+                    else:
+                        self._submessage(message, field, at, stop)
+                elif kind == "string":
+                    _store(values, field, str(view[at:stop], "utf-8", "surrogateescape"))
+                elif kind == "bytes":
+                    _store(values, field, bytes(view[at:stop]))
                 elif field.array:
-                    chunks.setdefault(field, []).append(self._packed_array(field, at, stop))
-                elif field.repeated:
-                    while at < stop:
-                        self._counted(at)
-                        at = self._scalar(message, field, at, stop)
+                    _join(values, field, self._packed_array(field, at, stop), pieces)
                 else:
-                    self._keep(message, number, wire_type, at, stop)
-                at = stop
-            elif field is None or wire_type != field.wire_type:
-                stop = self._skip(wire_type, at, end, start)
-                self._keep(message, number, wire_type, at, stop)
+                    self._packed(message, field, at, stop)
                 at = stop
             elif field.array:
                 array, at = self._unpacked_array(field, start, at, end)
-                chunks.setdefault(field, []).append(array)
+                _join(values, field, array, pieces)
             else:
                 at = self._scalar(message, field, at, end)
-        for field, arrays in chunks.items():
-            earlier = message._values.get(field.name)
-            arrays = arrays if earlier is None else [earlier, *arrays]
-            message._values[field.name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        for field, arrays in pieces.items():
+            values[field.name] = np.concatenate(arrays)
         for field in message._type.required:
-            if field.name not in message._values:
+            if field.name not in values:
                 self._error(end, f"{field.owner} needs the field {field.name}")
 
-    @staticmethod
-    def _is_of_a_fork(message: Message, field: Field) -> bool:
-        """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
-        type_name = message._values.get("type")
-        return (
-            field.owner == "LayerParameter"
-            and type_name is not None
-            and parameter_field(type_name) is not field
-        )
-
     def _submessage(self, message: Message, field: Field, at: int, stop: int) -> None:
-        values = message._values
-        child = new(field.type)
-        index = 0
-        if field.repeated:
-            elements = values.get(field.name)
-            if elements is None:
-                elements = values[field.name] = Repeated(field)
-            index = len(elements)
-            list.append(elements, child)
-        else:
-            # a second occurrence is merged into the first, as protocol buffers have it
-            child = values.setdefault(field.name, child)
-        self._path.append((message, field, index))
+        # a second occurrence of one that is not repeated is merged into the first, as protocol buffers have it
+        child = None if field.repeated else message.__dict__.get(field.name)
+        if child is None:
+            child = new(field.type)
+            _store(message.__dict__, field, child)
+        self._path.append((message, field))
         self._fields(child, at, stop)
         self._path.pop()
 
-    def _store(self, message: Message, field: Field, value: Any) -> None:
-        values, name = message._values, field.name
-        if not field.repeated:
-            values[name] = value
-        elif name in values:
-            list.append(values[name], value)
+    def _unknown(self, message: Message, tag: int, start: int, at: int, end: int) -> int:
+        """Keep a field that the schema does not have, or has with another wire type; return the place behind it."""
+        number, wire_type = tag >> 3, tag & 7
+        if not 0 < number <= wire.MAX_FIELD_NUMBER:
+            self._error(start, f"{number} is no number of a field")
+        if wire_type == wire.BYTES:
+            length, at = self._varint(at, end)
+            stop = at + length
+            if stop > end:
+                field = message._type.by_number.get(number)
+                self._too_long(start, field.name if field else f"field {number}", length, end - at)
+        elif wire_type == wire.VARINT:
+            stop = self._varint(at, end)[1]
+        elif wire_type in (wire.FIXED64, wire.FIXED32):
+            stop = at + (8 if wire_type == wire.FIXED64 else 4)
+            if stop > end:
+                self._error(start, "the file or the message ends within a number")
+        elif wire_type in (3, 4):
+            self._error(start, "a group, an old form of protocol buffers that Caffe never used")
         else:
-            values[name] = Repeated(field)
-            list.append(values[name], value)
+            self._error(start, f"wire type {wire_type} does not exist")
+        self._keep(message, tag, at, stop)
+        return stop
 
-    def _keep(self, message: Message, number: int, wire_type: int, at: int, stop: int) -> None:
+    def _keep(self, message: Message, tag: int, at: int, stop: int) -> None:
+        number, wire_type = tag >> 3, tag & 7
         data = bytes(self._view[at:stop])
         if wire_type == wire.VARINT:
             data = wire.varint(self._varint(at, stop)[0])  # a number may be written longer than it needs
         message.unknown.append(UnknownBinary(number, wire_type, data))
-
-    def _counted(self, at: int) -> None:
-        self._count += 1
-        if self._count > MAX_FIELDS:
-            self._too_many(at)
 
     def _too_many(self, at: int) -> NoReturn:
         self._error(at, f"more than {MAX_FIELDS} values in one file")
@@ -212,40 +195,48 @@ class Reader:
                 self._error(start, "a number of more than ten bytes")
         self._error(start, "the file or the message ends within a number")
 
+    def _packed(self, message: Message, field: Field, at: int, stop: int) -> None:
+        """Read the numbers between `at` and `stop`."""
+        while at < stop:
+            self._count += 1
+            if self._count > MAX_FIELDS:
+                self._too_many(at)
+            at = self._scalar(message, field, at, stop)
+
     def _scalar(self, message: Message, field: Field, at: int, end: int) -> int:
         """Read one number of `field` and return the place behind it."""
-        if field.wire_type != wire.VARINT:
-            form = _FIXED[field.kind]
-            if at + form.size > end:
-                self._error(at, f"{field.name}: the file or the message ends within a number")
-            self._store(message, field, form.unpack_from(self._view, at)[0])
-            return at + form.size
-        if at < end and (value := self._view[at]) < 0x80:
-            stop = at + 1
-        else:
-            value, stop = self._varint(at, end)
+        value: Any
         kind = field.kind
-        if kind == "bool":
-            self._store(message, field, value != 0)
-        elif kind == "uint32":
-            self._store(message, field, value & 2**32 - 1)
-        elif kind == "uint64":
-            self._store(message, field, value)
-        elif kind == "int64":
-            self._store(message, field, value - (value >> 63 << 64))
+        if field.wire_type != wire.VARINT:
+            form = _FIXED[kind]
+            stop = at + form.size
+            if stop > end:
+                self._error(at, f"{field.name}: the file or the message ends within a number")
+            (value,) = form.unpack_from(self._view, at)
         else:
-            value &= 2**32 - 1
-            value -= value >> 31 << 32
-            if kind == "int32":
-                self._store(message, field, value)
-            elif value in field.type.by_number:
-                self._store(message, field, field.type.by_number[value])
+            if at < end and (value := self._view[at]) < 0x80:
+                stop = at + 1
             else:
-                self._keep(message, field.number, wire.VARINT, at, stop)
+                value, stop = self._varint(at, end)
+            if kind == "bool":
+                value = value != 0
+            elif kind == "uint32":
+                value &= 2**32 - 1
+            elif kind == "int64":
+                value -= value >> 63 << 64
+            elif kind != "uint64":
+                value &= 2**32 - 1
+                value -= value >> 31 << 32
+                if kind == "enum":
+                    if value not in field.type.by_number:
+                        self._keep(message, field.number << 3 | wire.VARINT, at, stop)
+                        return stop
+                    value = field.type.by_number[value]
+        _store(message.__dict__, field, value)
         return stop
 
     def _packed_array(self, field: Field, at: int, stop: int) -> np.ndarray:
-        dtype = np.dtype(field.dtype)
+        dtype = field.dtype
         count, rest = divmod(stop - at, dtype.itemsize)
         if rest:
             self._error(at, f"{field.name}: {stop - at} bytes are no whole number of {field.kind} values")
@@ -253,7 +244,7 @@ class Reader:
 
     def _unpacked_array(self, field: Field, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
         """Gather the run of elements, each behind its own tag, whose first tag is at `start`."""
-        dtype = np.dtype(field.dtype)
+        dtype = field.dtype
         head, stop = at - start, at + dtype.itemsize
         if stop > end:
             self._error(at, f"{field.name}: the file or the message ends within a number")
@@ -275,25 +266,43 @@ class Reader:
         values.flags.writeable = False
         return values, start + count * stride
 
-    def _skip(self, wire_type: int, at: int, end: int, start: int) -> int:
-        """Return the place behind a value of a field that is not known."""
-        if wire_type == wire.VARINT:
-            return self._varint(at, end)[1]
-        if wire_type in (wire.FIXED64, wire.FIXED32):
-            stop = at + (8 if wire_type == wire.FIXED64 else 4)
-            if stop > end:
-                self._error(start, "the file or the message ends within a number")
-            return stop
-        if wire_type in (3, 4):
-            self._error(start, "a group, an old form of protocol buffers that Caffe never used")
-        self._error(start, f"wire type {wire_type} does not exist")
-
-    def _too_long(self, field: Field | None, number: int, length: int, left: int) -> str:
-        name = field.name if field else f"field {number}"
-        return (
+    def _too_long(self, at: int, name: str, length: int, left: int) -> NoReturn:
+        self._error(
+            at,
             f"{name} claims {length} bytes, but only {left} are left; "
-            "the file is cut off or damaged, fetch it again"
+            "the file is cut off or damaged, fetch it again",
         )
+
+
+def _is_of_a_fork(message: Message, field: Field) -> bool:
+    """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
+    type_name = message.__dict__.get("type")
+    return (
+        field.owner == "LayerParameter"
+        and type_name is not None
+        and parameter_field(type_name) is not field
+    )
+
+
+def _store(values: dict[str, Any], field: Field, value: Any) -> None:
+    """Set the value of a field, or append it to those of a repeated one."""
+    name = field.name
+    if not field.repeated:
+        values[name] = value
+        return
+    elements = values.get(name)
+    if elements is None:
+        elements = values[name] = Repeated(field)
+    list.append(elements, value)
+
+
+def _join(
+    values: dict[str, Any], field: Field, array: np.ndarray, pieces: dict[Field, list[np.ndarray]]
+) -> None:
+    """Set the array of a field; where there is one already, gather both, and what follows, in `pieces`."""
+    earlier = values.setdefault(field.name, array)
+    if earlier is not array:
+        pieces.setdefault(field, [earlier]).append(array)
 
 
 def _guess(view: memoryview) -> str:

@@ -45,7 +45,7 @@ def blob_array(blob: Message, name: str = "blob") -> np.ndarray:
     FormatError
         When the shape has a negative size, or needs another number of values than there are.
     """
-    if blob.has("num") or blob.has("channels") or blob.has("height") or blob.has("width"):
+    if any(map(blob.has, _LEGACY)):
         shape = tuple(getattr(blob, number) for number in _LEGACY)
     else:
         shape = tuple(blob.shape.dim)
@@ -54,9 +54,10 @@ def blob_array(blob: Message, name: str = "blob") -> np.ndarray:
         data = _raw_values(blob, name)
     if min(shape, default=0) < 0:
         raise FormatError(f"{name}: the shape {_words(shape)} has a negative size")
-    if math.prod(shape) != len(data):
+    count = math.prod(shape)
+    if count != len(data):
         raise FormatError(
-            f"{name}: the shape {_words(shape)} needs {math.prod(shape)} values, the file has {len(data)}"
+            f"{name}: the shape {_words(shape)} needs {count} values, the file has {len(data)}"
         )
     if len(shape) > 32:
         raise FormatError(f"{name}: the shape has {len(shape)} axes, at most 32 are allowed")

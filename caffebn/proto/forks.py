@@ -133,6 +133,10 @@ def _complete_v1_binary(old: Message, layer: Message) -> None:
     layer.unknown.append(UnknownBinary(139, wire.BYTES, content))
 
 
+#: Types that only forks have, and Caffe has other words for.
+_FOREIGN_TYPES = ("ReLU6", "ReLUX", "Axpy")
+
+
 def rewrite(net: Message) -> Iterator[str]:
     """Say in Caffe's words what forks say in theirs, in place; yield what was changed.
 
@@ -146,13 +150,7 @@ def rewrite(net: Message) -> Iterator[str]:
     layers = []
     for layer in net.layer:
         made = [layer]
-        for what, act in (
-            ("ceil_mode is now round_mode", _ceil_mode),
-            ("hole or dilation_h and dilation_w are now dilation", _holes),
-            ("relu: true is now a ReLU layer", _fused_relu),
-            ("ReLU6 is now Clip", _relu6),
-            ("Axpy is now Flatten, Scale and Eltwise", _axpy),
-        ):
+        for what, act in () if _is_plain(layer) else _REWRITES:
             more = act(layer)
             if more is not None:
                 changed.setdefault(what, []).append(layer.name)
@@ -165,6 +163,13 @@ def rewrite(net: Message) -> Iterator[str]:
             f" and {len(names) - 5} more" if len(names) > 5 else ""
         )
         yield f"{what}: {shown}"
+
+
+def _is_plain(layer: Message) -> bool:
+    """Whether neither the type of a layer nor a field in it is of a fork; nearly all layers are."""
+    return layer.type not in _FOREIGN_TYPES and not any(
+        isinstance(value, Message) and value._unknown for value in layer.__dict__.values()
+    )
 
 
 def _take(message: Message, *names: str) -> dict[str, Any]:
@@ -244,6 +249,15 @@ def _axpy(layer: Message) -> list[Message] | None:
     scale.scale_param = {"axis": 0}
     total = _beside(layer, layer.name, "Eltwise", [scaled, y], list(layer.top))
     return [flatten, scale, total]
+
+
+_REWRITES = (
+    ("ceil_mode is now round_mode", _ceil_mode),
+    ("hole or dilation_h and dilation_w are now dilation", _holes),
+    ("relu: true is now a ReLU layer", _fused_relu),
+    ("ReLU6 is now Clip", _relu6),
+    ("Axpy is now Flatten, Scale and Eltwise", _axpy),
+)
 
 
 def _beside(layer: Message, name: str, type: str, bottom: list[str], top: list[str]) -> Message:

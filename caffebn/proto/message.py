@@ -22,10 +22,11 @@ class Repeated(list):
 
     __slots__ = ("_field", "_frozen")
 
-    def __init__(self, field: Field, elements: Iterable[Any] = (), frozen: bool = False):
+    def __init__(self, field: Field, elements: Iterable[Any] | None = None, frozen: bool = False):
         self._field = field
         self._frozen = frozen
-        super().__init__(map(self._check, elements))
+        if elements is not None:
+            super().__init__(map(self._check, elements))
 
     def _check(self, value: Any) -> Any:
         if self._frozen:
@@ -67,7 +68,20 @@ class Repeated(list):
         return list, (list(self),)
 
 
-class Message:
+class _Bare:
+    """What a message knows of itself; its values, as attributes, are what is in its ``__dict__``, and nothing else."""
+
+    __slots__ = ("__dict__", "_frozen", "_offset", "_places", "_source", "_type", "_unknown")
+
+    _type: MessageType
+    _unknown: list[UnknownText | UnknownBinary] | None
+    _source: Source | None
+    _offset: int
+    _places: dict[str, list[int]] | None
+    _frozen: bool
+
+
+class Message(_Bare):
     """One message of the Caffe format, such as a net, a layer or a blob.
 
     Every field of the table is an attribute.  An absent scalar field reads as its
@@ -92,26 +106,25 @@ class Message:
     False
     """
 
-    __slots__ = ("_frozen", "_offset", "_places", "_source", "_type", "_unknown", "_values")
+    __slots__ = ()
+
+    def __new__(cls, type: str | MessageType, /, **values: Any) -> Message:
+        return new(message_type(type) if isinstance(type, str) else type)
 
     def __init__(self, type: str | MessageType, /, **values: Any):
-        _fill(self, message_type(type) if isinstance(type, str) else type)
         for name, value in values.items():
             setattr(self, name, value)
 
     # -- fields as attributes
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self._values[name]
-        except KeyError:
-            field = self._type.field(name)
+    def __getattr__(self, name: str) -> Any:  # of an absent field, as those that are present are attributes
+        field = self._type.field(name)
         if field.array:
             return np.empty(0, field.dtype)
         if field.repeated:
             elements = Repeated(field, frozen=self._frozen)
             if not self._frozen:
-                self._values[name] = elements
+                self.__dict__[name] = elements
             return elements
         if field.kind == "message":
             return _empty(field.type)
@@ -126,11 +139,11 @@ class Message:
                     f"{self._type.name}.{name} is repeated: expected a list of {field.type_name}, "
                     f"found {value!r:.60}"
                 )
-            self._values[name] = Repeated(field, value)
+            self.__dict__[name] = Repeated(field, value)
         elif field.kind == "message" and isinstance(value, Mapping):
-            self._values[name] = Message(field.type, **value)
+            self.__dict__[name] = Message(field.type, **value)
         else:
-            self._values[name] = field.check(value)
+            self.__dict__[name] = field.check(value)
 
     def __delattr__(self, name: str) -> None:
         self.clear(name)
@@ -142,7 +155,7 @@ class Message:
 
     def has(self, name: str) -> bool:
         """Whether a field is present; for a repeated field, whether it has elements."""
-        value = self._values.get(name)
+        value = self.__dict__.get(name)
         if value is None:
             self._type.field(name)
             return False
@@ -152,7 +165,7 @@ class Message:
         """Make a field absent."""
         self._type.field(name)
         self._check_writable()
-        self._values.pop(name, None)
+        self.__dict__.pop(name, None)
         if self._places:
             self._places.pop(name, None)
 
@@ -162,9 +175,9 @@ class Message:
         if field.kind != "message" or field.repeated:
             raise ArgumentError(f"{self._type.name}.{name} is not a single message: assign to it instead")
         self._check_writable()
-        if name not in self._values:
-            self._values[name] = Message(field.type)
-        return self._values[name]
+        if name not in self.__dict__:
+            self.__dict__[name] = Message(field.type)
+        return self.__dict__[name]
 
     def add(self, name: str, /, **values: Any) -> Message:
         """Append a new message to a repeated message field and return it."""
@@ -175,7 +188,7 @@ class Message:
 
     def set_fields(self) -> Iterator[tuple[Field, Any]]:
         """Iterate over the present fields and their values, in the order of the schema."""
-        values = self._values
+        values = self.__dict__
         for name, field in self._type.fields.items():
             if name in values and self.has(name):
                 yield field, values[name]
@@ -185,8 +198,8 @@ class Message:
     def copy(self) -> Message:
         """Return a deep copy; read-only arrays are shared, for they cannot change."""
         twin = new(self._type, self._source, self._offset)
-        for name, value in self._values.items():
-            twin._values[name] = _copied(value, self._type.fields[name])
+        for name, value in self.__dict__.items():
+            twin.__dict__[name] = _copied(value, self._type.fields[name])
         if self._unknown:
             _set(twin, "_unknown", [_copied_unknown(u) for u in self._unknown])
         if self._places:
@@ -260,7 +273,7 @@ class Message:
             Which element of a repeated field; the first one when not given.
         """
         self._type.field(name)
-        value = self._values.get(name)
+        value = self.__dict__.get(name)
         if isinstance(value, list) and value and isinstance(value[0], Message):
             value = value[index or 0]
         if isinstance(value, Message):
@@ -278,10 +291,17 @@ class Message:
 # -- for the readers of this folder, which build messages without the checks above
 
 
-def new(type: MessageType, source: Source | None = None, offset: int = 0) -> Message:
+def new(type: MessageType, source: Source | None = None, offset: int = 0, frozen: bool = False) -> Message:
     """Make an empty message that stands at `offset` of `source`."""
-    message = Message.__new__(Message)
-    _fill(message, type, source, offset)
+    # a net has thousands of messages: while it is bare, setting an attribute is quick and not checked
+    message: Any = _Bare()
+    message._type = type
+    message._unknown = None
+    message._source = source
+    message._offset = offset
+    message._places = None
+    message._frozen = frozen
+    message.__class__ = Message
     return message
 
 
@@ -294,33 +314,16 @@ def place(message: Message, name: str, offset: int) -> None:
 
 def first_line(message: Message, name: str) -> int | None:
     """Return on which line of its own text a field first stands, or None when it stands in none."""
-    value = message._values.get(name)
+    value = message.__dict__.get(name)
     if isinstance(value, Message):
         return value._source.line(value._offset) if value._source else None
     offsets = (message._places or {}).get(name)
     return message._source.line(offsets[0]) if offsets and message._source else None
 
 
-def _fill(
-    message: Message,
-    type: MessageType,
-    source: Source | None = None,
-    offset: int = 0,
-    frozen: bool = False,
-) -> None:
-    _set(message, "_type", type)
-    _set(message, "_values", {})
-    _set(message, "_unknown", None)
-    _set(message, "_source", source)
-    _set(message, "_offset", offset)
-    _set(message, "_places", None)
-    _set(message, "_frozen", frozen)
-
-
 def _empty(type: MessageType) -> Message:
     if type.empty is None:
-        type.empty = Message.__new__(Message)
-        _fill(type.empty, type, frozen=True)
+        type.empty = new(type, frozen=True)
     return type.empty
 
 

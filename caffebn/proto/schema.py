@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from caffebn.errors import ArgumentError, did_you_mean
 from caffebn.proto import kinds, wire
 from caffebn.proto.table import TABLE
@@ -79,7 +81,7 @@ class Field:
         Whether the value is a numpy array.
     repeated : bool
         Whether the label is "repeated".
-    dtype : str
+    dtype : dtype or None
         numpy type of an array field's elements, little-endian.
     wire_type : int
         Wire type of one element in the binary form.
@@ -101,14 +103,14 @@ class Field:
     packed: bool
     array: bool
     repeated: bool = field(init=False)
-    dtype: str = field(init=False)
+    dtype: np.dtype | None = field(init=False)
     wire_type: int = field(init=False)
     tag: bytes = field(init=False)
     check: Callable[[Any], Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeated = self.label == "repeated"
-        self.dtype = kinds.DTYPES.get(self.kind, "")
+        self.dtype = np.dtype(kinds.DTYPES[self.kind]) if self.array else None
         self.wire_type = wire.WIRE_TYPES[self.kind]
         self.tag = wire.tag(self.number, wire.BYTES if self.packed else self.wire_type)
         self.check = kinds.checker(self)
@@ -130,15 +132,18 @@ class MessageType:
     name : str
     fields : dict of str to Field
     by_number : dict of int to Field
+    by_tag : dict of int to Field
+        By what may stand in front of a field in the binary form; elements of a repeated number may be packed or not.
     required : tuple of Field
     """
 
-    __slots__ = ("by_number", "empty", "fields", "name", "required")
+    __slots__ = ("by_number", "by_tag", "empty", "fields", "name", "required")
 
     def __init__(self, name: str):
         self.name = name
         self.fields: dict[str, Field] = {}
         self.by_number: dict[int, Field] = {}
+        self.by_tag: dict[int, Field] = {}
         self.required: tuple[Field, ...] = ()
         self.empty: Any = None  # the shared read-only message that stands for an absent one; see message.py
 
@@ -216,6 +221,9 @@ def _load(table: str) -> tuple[dict[str, MessageType], dict[str, EnumType]]:
             kinds.default(kind, of_enum, default), bool(default), "packed" in marks, "array" in marks,
         )  # fmt: skip
         message.fields[name] = message.by_number[int(number)] = declared_field
+        message.by_tag[int(number) << 3 | declared_field.wire_type] = declared_field
+        if declared_field.repeated:
+            message.by_tag[int(number) << 3 | wire.BYTES] = declared_field
     for message in messages.values():
         message.required = tuple(f for f in message.fields.values() if f.label == "required")
     return messages, enums

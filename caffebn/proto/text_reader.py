@@ -160,7 +160,7 @@ class Reader:
     def _fields(self, message: Message, close: str, depth: int) -> None:
         """Read fields into `message` up to the bracket `close`, or to the end when it is empty."""
         outer = self._layer
-        type, values = message._type, message._values
+        type, values = message._type, message.__dict__
         if type.name in _LAYERS:
             self._layer = message
         while not self._at_end():
@@ -201,7 +201,7 @@ class Reader:
         else:
             self._check_single(message, field, at)
             self._counted()
-            message._values[name] = self._scalars[field.kind](field)
+            message.__dict__[name] = self._scalars[field.kind](field)
             place(message, name, at)
         if self._kind == "symbol" and self._token in ",;":
             self._advance()
@@ -209,9 +209,9 @@ class Reader:
     def _message_field(self, message: Message, field: Field, at: int, depth: int) -> None:
         if not field.repeated:
             self._check_single(message, field, at)
-            message._values[field.name] = self._message(field.type, at, depth)
+            message.__dict__[field.name] = self._message(field.type, at, depth)
             return
-        elements = message._values.setdefault(field.name, Repeated(field))
+        elements = message.__dict__.setdefault(field.name, Repeated(field))
         # list.append, for what this reader makes needs no check by Repeated
         if not self._take("["):
             list.append(elements, self._message(field.type, at, depth))
@@ -253,15 +253,15 @@ class Reader:
 
     def _adder(self, message: Message, field: Field) -> Callable[[Any], None]:
         """Give the function that appends to a repeated field what needs no check by Repeated."""
-        elements: Any = message._values.get(field.name)
+        elements: Any = message.__dict__.get(field.name)
         if elements is None:
             # of an array four or eight bytes an element, however long the text is
             elements = array("f" if field.kind == "float" else "d") if field.array else Repeated(field)
-            message._values[field.name] = elements
+            message.__dict__[field.name] = elements
         return elements.append if field.array else partial(list.append, elements)
 
     def _check_single(self, message: Message, field: Field, at: int) -> None:
-        if field.name in message._values:
+        if field.name in message.__dict__:
             first = first_line(message, field.name)
             self._error(
                 f"{field.owner}.{field.name} is not repeated, but specified more than once"

@@ -224,7 +224,7 @@ def _upgraded_layer(old: Message, filename: str) -> Message:
         elif field.name in _PER_BLOB:
             _spread(old, field.name, value, layer)
         elif target is not None:
-            layer._values[field.name] = Repeated(target, value) if field.repeated else value
+            layer.__dict__[field.name] = Repeated(target, value) if field.repeated else value
             _carry_place(old, field.name, layer, field.name)
     # a number that is free in the old form may have a meaning in the present one
     layer.unknown.extend(
@@ -261,7 +261,7 @@ def _take_v0(old: Message, layer: Message, filename: str) -> None:
         if field.name in ("name", "type"):
             continue
         if field.name == "blobs":
-            layer._values["blobs"] = Repeated(layer.schema.fields["blobs"], value)
+            layer.__dict__["blobs"] = Repeated(layer.schema.fields["blobs"], value)
         elif field.name in _PER_BLOB:
             _spread(old, field.name, value, layer)
         elif not _move_v0_field(old, field.name, value, layer):
@@ -389,7 +389,7 @@ def _warn_of_old_transform(layer: Message) -> None:
 
 def _old_transform(layer: Message) -> list[str]:
     param = _DATA_PARAMS.get(layer.type)
-    return [name for name in _TRANSFORM_FIELDS if param and getattr(layer, param).has(name)]
+    return [name for name in _TRANSFORM_FIELDS if getattr(layer, param).has(name)] if param else []
 
 
 # -- input fields
@@ -439,10 +439,11 @@ def _upgrade_batch_norm(net: Message) -> Iterator[str]:
     for layer in net.layer:
         if layer.type != "BatchNorm" or len(layer.param) != 3:
             continue
-        if any(param.lr_mult or param.decay_mult for param in layer.param):
-            changed.append(layer.name)
-        for param in layer.param:
+        learned = [param for param in layer.param if param.lr_mult or param.decay_mult]
+        for param in learned:
             param.lr_mult = param.decay_mult = 0
+        if learned:
+            changed.append(layer.name)
     if changed:
         yield (
             f"lr_mult and decay_mult are now 0 in the three param of {len(changed)} BatchNorm layers, "
