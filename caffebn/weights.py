@@ -10,9 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from mmap import PAGESIZE, mmap
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -46,7 +44,7 @@ __all__ = [
 
 Weights = Mapping[str, Sequence["np.ndarray | None"]]
 
-_PIECE = 2**18  # values that one thread copies at a time
+_PIECE = 2**19  # values that one thread copies at a time
 
 MAX_BLOBS = 1000
 """More blobs in one layer than any file has; a larger index is taken for damage."""
@@ -134,10 +132,7 @@ def read_stored(path: str | os.PathLike[str]) -> Message:
     FileError, FormatError
         As `read_weights`.
     """
-    content = binary.mapped(path)
-    if threads.for_work(len(content)) > 1:
-        Thread(target=_meet_pages, args=[content], daemon=True).start()
-    net = binary.parse(content, "NetParameter", str(path))
+    net = binary.read(path)
     upgrade.net(net, str(path))
     return net
 
@@ -169,11 +164,6 @@ def stored_arrays(net: Message, source: str) -> dict[str, list[np.ndarray | None
                 raise FormatError(f'{source}: layer "{layer.name}", blob {i}: {e.message}') from None
         weights[layer.name] = blobs
     return weights
-
-
-def _meet_pages(content: mmap) -> None:
-    """Touch each page of a mapped file, so that a copy finds them mapped; meanwhile another core may parse it."""
-    np.frombuffer(content, np.uint8)[::PAGESIZE].max()
 
 
 def by_layer(
@@ -272,7 +262,8 @@ def copy_weights(
         if blobs:
             report.matched.append(name)
             report.notes += _notes(name, types[name], stored)
-    report.missing = [name for name in params if name not in report.matched]
+    matched = set(report.matched)
+    report.missing = [name for name in params if name not in matched]
     if strict and (report.missing or report.unused):
         near = [did_you_mean(n, report.unused) for n in report.missing]
         raise WeightsError(f"{report}{next(filter(None, near), '')}")
@@ -288,21 +279,28 @@ def copy_weights(
 
 
 def _copy(copies: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-    """Copy flat arrays in the kernels' number of threads."""
+    """Copy flat arrays in the kernels' number of threads, of which each takes the next piece when it is ready."""
     pieces = [
         (to[at : at + _PIECE], of[at : at + _PIECE]) for to, of in copies for at in range(0, len(to), _PIECE)
     ]
-    n = min(threads.for_work(sum(len(to) for to, _ in copies)), max(len(pieces), 1))
 
-    def work(first: int) -> None:
-        for to, of in pieces[first::n]:
+    def work() -> None:
+        while pieces:
+            try:
+                to, of = pieces.pop()
+            except IndexError:  # another thread was quicker
+                return
             np.copyto(to, of, casting="same_kind")
 
-    if n == 1:
-        work(0)
-    else:
-        with ThreadPoolExecutor(n) as pool:
-            list(pool.map(work, range(n)))
+    helpers = min(threads.for_work(sum(len(to) for to, _ in copies)), len(pieces)) - 1
+    if helpers < 1:
+        work()
+        return
+    with ThreadPoolExecutor(helpers) as pool:
+        helping = [pool.submit(work) for _ in range(helpers)]
+        work()
+        for helper in helping:
+            helper.result()
 
 
 def _some(names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from caffebn.proto.binary_writer import Part, Writer
 from caffebn.proto.message import Message
 from caffebn.proto.schema import message_type
 
-__all__ = ["dump", "mapped", "parse", "read", "write"]
+__all__ = ["dump", "parse", "read", "write"]
 
 
 def parse(buffer: Any, type: str = "NetParameter", filename: str = "<bytes>") -> Message:
@@ -52,35 +52,10 @@ def read(path: str | os.PathLike[str], type: str = "NetParameter") -> Message:
     FileError
         When the file cannot be read.
     FormatError
-        When its content is damaged or something else; see `parse`.
+        When it is empty, damaged or something else; see `parse`.
     """
     message = message_type(type)
-    return Reader(mapped(path), str(path)).message(message)
-
-
-def mapped(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Map a file, for `parse`.
-
-    Raises
-    ------
-    FileError
-        When the file cannot be read.
-    FormatError
-        When it is empty.
-    """
-    name = str(path)
-    try:
-        with open(path, "rb") as f:
-            status = os.fstat(f.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError(f"{name}: is not a regular file, so it cannot be mapped")
-            if status.st_size == 0:
-                raise FormatError(f"{name}: the file is empty; it was not written or fetched to its end")
-            return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as e:
-        if isinstance(e, FileError):
-            raise
-        raise FileError(f"{name}: cannot be read: {e.strerror or e}") from e
+    return Reader(_mapped(path), str(path)).message(message)
 
 
 def dump(message: Message) -> bytes:
@@ -109,6 +84,22 @@ def write(path: str | os.PathLike[str], message: Message) -> None:
     parts = _parts(message)
     with write_whole(path) as f:
         f.writelines(parts)
+
+
+def _mapped(path: str | os.PathLike[str]) -> mmap.mmap:
+    name = str(path)
+    try:
+        with open(path, "rb") as f:
+            status = os.fstat(f.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"{name}: is not a regular file, so it cannot be mapped")
+            if status.st_size == 0:
+                raise FormatError(f"{name}: the file is empty; it was not written or fetched to its end")
+            return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as e:
+        if isinstance(e, FileError):
+            raise
+        raise FileError(f"{name}: cannot be read: {e.strerror or e}") from e
 
 
 def _parts(message: Message) -> list[Part]:

@@ -278,9 +278,7 @@ def _is_of_a_fork(message: Message, field: Field) -> bool:
     """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
     type_name = message.__dict__.get("type")
     return (
-        field.owner == "LayerParameter"
-        and type_name is not None
-        and parameter_field(type_name) is not field
+        field.owner == "LayerParameter" and type_name is not None and parameter_field(type_name) is not field
     )
 
 

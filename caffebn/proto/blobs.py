@@ -45,7 +45,7 @@ def blob_array(blob: Message, name: str = "blob") -> np.ndarray:
     FormatError
         When the shape has a negative size, or needs another number of values than there are.
     """
-    if any(map(blob.has, _LEGACY)):
+    if not blob.__dict__.keys().isdisjoint(_LEGACY):
         shape = tuple(getattr(blob, number) for number in _LEGACY)
     else:
         shape = tuple(blob.shape.dim)
@@ -56,9 +56,7 @@ def blob_array(blob: Message, name: str = "blob") -> np.ndarray:
         raise FormatError(f"{name}: the shape {_words(shape)} has a negative size")
     count = math.prod(shape)
     if count != len(data):
-        raise FormatError(
-            f"{name}: the shape {_words(shape)} needs {count} values, the file has {len(data)}"
-        )
+        raise FormatError(f"{name}: the shape {_words(shape)} needs {count} values, the file has {len(data)}")
     if len(shape) > 32:
         raise FormatError(f"{name}: the shape has {len(shape)} axes, at most 32 are allowed")
     try:

@@ -73,13 +73,6 @@ class _Bare:
 
     __slots__ = ("__dict__", "_frozen", "_offset", "_places", "_source", "_type", "_unknown")
 
-    _type: MessageType
-    _unknown: list[UnknownText | UnknownBinary] | None
-    _source: Source | None
-    _offset: int
-    _places: dict[str, list[int]] | None
-    _frozen: bool
-
 
 class Message(_Bare):
     """One message of the Caffe format, such as a net, a layer or a blob.

@@ -81,8 +81,8 @@ class Field:
         Whether the value is a numpy array.
     repeated : bool
         Whether the label is "repeated".
-    dtype : dtype or None
-        numpy type of an array field's elements, little-endian.
+    dtype : dtype
+        numpy type of the elements of an array field, little-endian.
     wire_type : int
         Wire type of one element in the binary form.
     tag : bytes
@@ -103,14 +103,14 @@ class Field:
     packed: bool
     array: bool
     repeated: bool = field(init=False)
-    dtype: np.dtype | None = field(init=False)
+    dtype: np.dtype = field(init=False)
     wire_type: int = field(init=False)
     tag: bytes = field(init=False)
     check: Callable[[Any], Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self.repeated = self.label == "repeated"
-        self.dtype = np.dtype(kinds.DTYPES[self.kind]) if self.array else None
+        self.dtype = np.dtype(kinds.DTYPES.get(self.kind, object))
         self.wire_type = wire.WIRE_TYPES[self.kind]
         self.tag = wire.tag(self.number, wire.BYTES if self.packed else self.wire_type)
         self.check = kinds.checker(self)

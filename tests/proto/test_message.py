@@ -310,3 +310,9 @@ def test_copies_and_pickles_are_equal(messages, data):
     message = data.draw(messages(data.draw(st.sampled_from(sorted(schema.messages)))))
     assert message.copy() == message
     assert pickle.loads(pickle.dumps(message)) == message
+
+
+def test_no_field_hides_what_a_message_can_do():
+    """Values are attributes; a field called ``copy`` would stand before the method."""
+    taken = set(dir(object)) | {name for kind in Message.__mro__ for name in vars(kind)}
+    assert not [str(f) for t in schema.messages.values() for f in t.fields.values() if f.name in taken]
