@@ -28,6 +28,7 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
     "missing_package",
+    "some",
 ]
 
 
@@ -127,6 +128,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     folded = {k.lower(): k for k in known}
     near = [folded[word.lower()]] if word.lower() in folded else difflib.get_close_matches(word, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def some(names: Iterable[object], most: int = 5, quote: str = '"') -> str:
+    """List names, `most` of them and how many more there are: ``"a", "b" and 3 more``; ``none`` without any."""
+    listed = [f"{quote}{name}{quote}" for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return f"{', '.join(listed[:most])}{more}" or "none"
 
 
 def missing_package(package: str, extra: str, purpose: str) -> MissingPackageError:

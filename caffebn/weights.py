@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffebn.blob import Blob, times
-from caffebn.errors import CaffebnWarning, FileError, FormatError, WeightsError, did_you_mean, missing_package
+from caffebn.blob import Blob, Memory, times
+from caffebn.errors import (
+    CaffebnWarning,
+    FileError,
+    FormatError,
+    WeightsError,
+    did_you_mean,
+    missing_package,
+    some,
+)
 from caffebn.files import replacing
 from caffebn.ops import threads
 from caffebn.proto import Message, binary, blob_array, make_blob, upgrade
@@ -34,6 +42,8 @@ __all__ = [
     "blob_messages",
     "copy_weights",
     "h5py_package",
+    "is_hdf5",
+    "is_stored",
     "read_hdf5",
     "read_stored",
     "read_weights",
@@ -117,11 +127,21 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, list[np.ndarray | No
     FormatError
         It is damaged, or another kind of file.
     """
-    if str(path).endswith((".h5", ".hdf5")):
+    if is_stored(path):
+        return stored_arrays(read_stored(path), str(path))
+    if is_hdf5(path):
         return read_hdf5(path)
-    if str(path).endswith((".npz", ".safetensors")):
-        return by_layer(path, read_tensors(path))
-    return stored_arrays(read_stored(path), str(path))
+    return by_layer(path, read_tensors(path))
+
+
+def is_stored(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of weights, by its ending, is a .caffemodel: a NetParameter, and not arrays by name alone."""
+    return not is_hdf5(path) and not str(path).endswith((".npz", ".safetensors"))
+
+
+def is_hdf5(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of weights, by its ending, is HDF5."""
+    return str(path).endswith((".h5", ".hdf5"))
 
 
 def read_stored(path: str | os.PathLike[str]) -> Message:
@@ -211,7 +231,8 @@ def copy_weights(
     """Copy weights into parameter blobs of the same layer name, by Caffe's rules.
 
     The number of blobs must match.  Shapes must be equal; a shape written in the old way (four numbers) may
-    have leading ones.  Nothing is copied when anything does not fit.
+    have leading ones.  Nothing is copied when anything does not fit.  Of blobs that share memory, the last one in
+    `weights` counts.
 
     Parameters
     ----------
@@ -241,7 +262,9 @@ def copy_weights(
         When no layer matched, or a BatchNorm's factor is 0 or negative.
     """
     report = Report(source)
-    copies: list[tuple[Blob, np.ndarray]] = []
+    copies: dict[
+        Memory, tuple[np.ndarray, np.ndarray]
+    ] = {}  # of memory that is shared by name, the last one counts
     for name, arrays in weights.items():
         if name not in types:
             if arrays:
@@ -258,7 +281,8 @@ def copy_weights(
                     f"the net expects {times(blob.shape, 'one value')}, "
                     f"the file has {times(array.shape, 'one value')}; to start this layer afresh, rename it in the net"
                 )
-            copies.append((blob, array))
+            if array is not blob.data:
+                copies[blob.memories[0]] = blob.data.reshape(-1), array.reshape(-1)
         if blobs:
             report.matched.append(name)
             report.notes += _notes(name, types[name], stored)
@@ -267,11 +291,11 @@ def copy_weights(
     if strict and (report.missing or report.unused):
         near = [did_you_mean(n, report.unused) for n in report.missing]
         raise WeightsError(f"{report}{next(filter(None, near), '')}")
-    _copy([(blob.data.reshape(-1), array.reshape(-1)) for blob, array in copies])
+    _copy(list(copies.values()))
     if not report.matched and params:
         report.notes.append(
             f"no layer of {source} has the name of a layer of the net with parameters: nothing was copied "
-            f"(the net has {_some(params)}; the file has {_some(n for n, a in weights.items() if a)})"
+            f"(the net has {some(params)}; the file has {some(n for n, a in weights.items() if a)})"
         )
     for note in report.notes:
         warnings.warn(note, CaffebnWarning, stacklevel=3)
@@ -301,11 +325,6 @@ def _copy(copies: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
         work()
         for helper in helping:
             helper.result()
-
-
-def _some(names: Iterable[str]) -> str:
-    quoted = [f'"{n}"' for n in names]
-    return ", ".join(quoted[:4] + ["..."] * (len(quoted) > 4)) or "none"
 
 
 def same_shape(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:

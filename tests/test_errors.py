@@ -71,3 +71,10 @@ def test_errors_cross_processes():
     assert isinstance(error, errors.NetError)
     assert str(error) == "file:1:2: words"
     assert error.where == ("file", 1, 2)
+
+
+def test_names_in_short():
+    assert errors.some([]) == "none"
+    assert errors.some(iter("abcde")) == '"a", "b", "c", "d", "e"'
+    assert errors.some("abcdefgh") == '"a", "b", "c", "d", "e" and 3 more'
+    assert errors.some("abc", 1, quote="") == "a and 2 more"

@@ -221,13 +221,27 @@ layer { name: "right" type: "InnerProduct" bottom: "b" top: "r" param { name: "w
 
 @pytest.mark.parametrize("save", ["save", "save_hdf5"])
 def test_shared_parameters_survive(tmp_path, save):
-    first, second = (caffebn.Net.from_text(SHARED, caffebn.TEST) for _ in range(2))
+    first, second, third = (caffebn.Net.from_text(SHARED, caffebn.TEST) for _ in range(3))
     path = tmp_path / ("w.h5" if save == "save_hdf5" else "w.caffemodel")
     getattr(first, save)(path)
     second.copy_from(path)
-    for name in ("left", "right"):
-        for a, b in zip(first.params[name], second.params[name], strict=True):
-            np.testing.assert_array_equal(a.data, b.data)
+    loaded = [second]
+    if save == "save_hdf5":
+        third.load_hdf5(path.rename(tmp_path / "of_any_name"))
+        loaded.append(third)
+    for made in loaded:
+        for name in ("left", "right"):
+            for a, b in zip(first.params[name], made.params[name], strict=True):
+                np.testing.assert_array_equal(a.data, b.data)
+
+
+def test_of_weights_that_are_shared_in_the_net_alone_the_last_count(tmp_path):
+    """As in Caffe, which copies layer by layer; here all are copied at once."""
+    made = caffebn.Net.from_text(SHARED, caffebn.TEST)
+    stored = {"left": [np.full((4, 3), 1), np.full(4, 2)], "right": [np.full((4, 3), 3), np.full(4, 4)]}
+    report = made.copy_from(write(tmp_path / "w.caffemodel", stored, "InnerProduct"))
+    assert report.matched == ["left", "right"]
+    assert [float(b.data.flat[0]) for name in stored for b in made.params[name]] == [3, 2, 3, 4]
 
 
 def test_hdf5_layout(tmp_path):

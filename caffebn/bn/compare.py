@@ -19,7 +19,7 @@ from caffebn.bn.graph import Node, Value
 from caffebn.bn.opening import random_inputs, relative_error
 from caffebn.bn.sides import Activations, Arrays, NetSide, Side, dump, open_side, plain_name
 from caffebn.bn.trials import Trial, rerun, search
-from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.errors import ArgumentError, did_you_mean, some
 
 __all__ = ["Comparison", "Row", "compare"]
 
@@ -242,7 +242,7 @@ class _Matching:
         if not any(value.maker.bottoms for value in self._values):
             raise ArgumentError(
                 f"no layer or blob of {self._a.label} has a counterpart in {self._b.label}, which has "
-                f"{_some(self._found)}: say which belong together (--map, or names)"
+                f"{some(self._found)}: say which belong together (--map, or names)"
             )
 
     def _match_nets(self, b: NetSide) -> None:
@@ -420,13 +420,6 @@ def fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _is_affine(node: Node) -> bool:
     return node.type in _AFFINE and len(node.bottoms) == 1
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    if not listed:
-        return "nothing"
-    return ", ".join(listed[:6]) + (f" and {len(listed) - 6} more" if len(listed) > 6 else "")
 
 
 def _differences(own: Node, other: Node) -> list[str]:

@@ -22,7 +22,8 @@ from caffebn.files import write_whole
 from caffebn.net import Net
 from caffebn.net.filter import filter_net
 from caffebn.net.splits import insert_splits
-from caffebn.proto import Message, binary, text, upgrade
+from caffebn.proto import Message, text, upgrade
+from caffebn.weights import is_stored, read_stored, read_weights, stored_arrays
 
 __all__ = ["Edit", "Finding", "NetFile", "Report", "View", "lint"]
 
@@ -372,14 +373,13 @@ def _solver_net(solver: Message, path: Path, files: list[NetFile]) -> NetFile:
 
 
 def _weights(path: str | os.PathLike[str]) -> dict[str, tuple[str, list[np.ndarray]]]:
-    from caffebn.weights import read_weights
-
-    arrays = read_weights(path)
     types: dict[str, str] = {}
-    if not str(path).endswith((".h5", ".hdf5")):
-        net = binary.read(path, "NetParameter")
-        upgrade.net(net, str(path))
+    if is_stored(path):
+        net = read_stored(path)
+        arrays = stored_arrays(net, str(path))
         types = {layer.name: layer.type for layer in net.layer}
+    else:
+        arrays = read_weights(path)
     return {
         name: (types.get(name, ""), [np.asarray(a) for a in blobs if a is not None])
         for name, blobs in arrays.items()

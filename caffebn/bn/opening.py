@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from caffebn import blocks, seeding
-from caffebn.dialects.signs import speaks_dialect
-from caffebn.errors import ArgumentError, CaffebnWarning, NetError, WeightsError, did_you_mean
+from caffebn.errors import ArgumentError, NetError, WeightsError, did_you_mean
 from caffebn.layers import find_type
 from caffebn.net import Net
 from caffebn.net.filter import filter_net
+from caffebn.net.plain import Arrays, Weights, read_plain, tell
 from caffebn.proto import Message, upgrade
-from caffebn.weights import as_stored, copy_weights, read_stored, read_weights, stored_arrays
+from caffebn.weights import copy_weights
 
 __all__ = [
     "Definition",
@@ -35,9 +34,6 @@ __all__ = [
 
 Definition = str | os.PathLike[str] | Message
 """A net: the path of a .prototxt, or a NetParameter."""
-
-Weights = str | os.PathLike[str] | Mapping[str, Sequence[np.ndarray | None]]
-"""Weights: the path of a .caffemodel or .caffemodel.h5, or arrays by layer name."""
 
 _LABELLED = ("Accuracy", "ContrastiveLoss", "HingeLoss", "InfogainLoss", "MultinomialLogisticLoss",
              "SigmoidCrossEntropyLoss", "SoftmaxWithLoss")  # fmt: skip
@@ -62,9 +58,6 @@ def definition_of(net: Definition, phase: str = "TEST") -> Message:
             f"{source or definition.name or 'net'}: no layer is in it in the phase {phase}; expected a net"
         )
     return definition
-
-
-Arrays = Mapping[str, Sequence[np.ndarray | None]]
 
 
 @dataclass
@@ -99,32 +92,14 @@ def open_plain(net: Definition, weights: Weights | None, phase: str = "TEST") ->
         There are none in the file.
     """
     definition = definition_of(net, phase)
-    stored: Message | None = None
-    arrays: Arrays | None = None
-    if isinstance(weights, Mapping):
-        arrays = weights
-    elif weights is not None and str(weights).endswith((".h5", ".hdf5", ".npz", ".safetensors")):
-        arrays = read_weights(weights)
-    elif weights is not None:
-        stored = read_stored(weights)
-        arrays = stored_arrays(stored, str(weights))
-    if weights is not None and not isinstance(weights, Mapping) and not any((arrays or {}).values()):
+    arrays, converted = read_plain(definition, weights, names=[] if isinstance(net, Message) else [str(net)])
+    if weights is not None and not isinstance(weights, Mapping) and not any(arrays.values()):
         raise WeightsError(f"{weights}: no layer in this file has weights")
-    if not speaks_dialect(definition, stored):
-        return Opened(definition, arrays)
-    if stored is None and arrays is not None:
-        stored = as_stored(arrays, {layer.name: layer.type for layer in definition.layer})
-    from caffebn.dialects.convert import to_plain  # few nets need it
-
-    source = "weights" if weights is None else source_name(weights)
-    converted = to_plain(
-        definition, stored, None, [*([] if isinstance(net, Message) else [str(net)]), source]
-    )
-    if lines := converted.summary():
-        warnings.warn("\n".join([f"{source}: {lines[0]}", *lines[1:]]), CaffebnWarning, stacklevel=3)
+    if converted is None:
+        return Opened(definition, None if weights is None else arrays)
+    tell("weights" if weights is None else source_name(weights), converted)
     assert converted.net is not None
-    plain = None if converted.weights is None else stored_arrays(converted.weights, source)
-    return Opened(converted.net, plain, True)
+    return Opened(converted.net, None if weights is None else arrays, True)
 
 
 def runnable(definition: Message) -> tuple[Message, list[str]]:

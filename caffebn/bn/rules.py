@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from caffebn.bn.lint import Case, Edit, Finding, View
-from caffebn.errors import Where, did_you_mean
+from caffebn.errors import Where, did_you_mean, some
 from caffebn.layers import find_type
 from caffebn.proto import Message
 
@@ -472,8 +472,7 @@ def unused_weights(case: Case) -> Iterator[Finding]:
     nothing = len(unused) == len(stored)
     yield Finding(
         "BN601", "error" if nothing else "warning", "", case.weights_name,
-        f"{len(unused)} of {len(stored)} layers with weights have a name that no net has: "
-        + ", ".join(unused[:5]) + (" ..." if len(unused) > 5 else ""),
+        f"{len(unused)} of {len(stored)} layers with weights have a name that no net has: {some(unused)}",
         "weights are found by layer name; what matches nothing is skipped without a word",
         f"the same names in the net{did_you_mean(unused[0], known)}",
     )  # fmt: skip

@@ -33,7 +33,7 @@ from caffebn.errors import ArgumentError, CaffebnWarning
 from caffebn.layers.base import ncs
 from caffebn.net import Net
 from caffebn.proto import Message, binary, make_blob
-from caffebn.weights import as_stored, read_stored, read_weights
+from caffebn.weights import as_stored, is_stored, read_stored, read_weights
 
 __all__ = ["LayerStatistics", "Statistics", "bn_stats"]
 
@@ -114,10 +114,10 @@ class Statistics:
         """Write the weights that were given, with the new statistics, as a .caffemodel, whole or not at all."""
         if isinstance(self.source, Mapping):
             net = as_stored(self.source, {})
-        elif str(self.source).endswith((".h5", ".hdf5", ".npz", ".safetensors")):
-            net = as_stored(read_weights(self.source), {})
-        else:
+        elif is_stored(self.source):
             net = read_stored(self.source)
+        else:
+            net = as_stored(read_weights(self.source), {})
         layers = {layer.name: layer for layer in net.layer}
         for name, statistics in self.blobs.items():
             layer = layers.get(name) or net.add("layer", name=name, type="BatchNorm")

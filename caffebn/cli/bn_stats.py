@@ -12,7 +12,7 @@ import numpy as np
 from caffebn.bn.opening import definition_of, make_net, runnable
 from caffebn.bn.stats import METHODS, ArrayLike, Statistics, bn_stats
 from caffebn.cli import inputs, nets, show
-from caffebn.errors import ArgumentError, FormatError
+from caffebn.errors import ArgumentError, FormatError, some
 from caffebn.net import Net
 
 __all__ = ["command"]
@@ -166,7 +166,7 @@ def _show(result: Statistics) -> None:
     if result.left_out:
         show.warning(
             f"{len(result.left_out)} layers were not run, for caffebn does not have their types or those before them: "
-            f"{show.some(result.left_out)}"
+            f"{some(result.left_out)}"
         )
     passes = "one pass" if result.passes == 1 else f"{result.passes} passes"
     click.echo(f"{result.items} items in {passes}; the worst channel of each layer is shown.")

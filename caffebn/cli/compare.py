@@ -11,7 +11,7 @@ from caffebn.bn.compare import Comparison, Row, compare
 from caffebn.bn.sides import NetSide, dump, open_side
 from caffebn.cli import inputs, nets, show
 from caffebn.cli.classify import read_mean
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, some
 
 __all__ = ["command", "show_comparison"]
 
@@ -134,16 +134,14 @@ def show_comparison(result: Comparison, show_all: bool = False) -> None:
     counted = sum(row.verdict != "fold" for row in result.rows)
     click.echo(f"{counted} values compared, relative tolerance {result.tolerance:g}", nl=False)
     if result.missing:
-        click.echo(
-            f"; {len(result.missing)} layers have no counterpart: {show.some(result.missing)}", nl=False
-        )
+        click.echo(f"; {len(result.missing)} layers have no counterpart: {some(result.missing)}", nl=False)
     click.echo(".")
     if result.without_weights:
-        show.warning(f"without weights, as their fillers made them: {show.some(result.without_weights)}")
+        show.warning(f"without weights, as their fillers made them: {some(result.without_weights)}")
     if result.left_out:
         show.warning(
             f"{len(result.left_out)} layers were not compared, for caffebn does not have their types or those before "
-            f"them: {show.some(result.left_out)}"
+            f"them: {some(result.left_out)}"
         )
     if result.first is None:
         click.echo(f"EQUAL; the largest relative error is {_worst(result.rows):.1e}.")

@@ -10,7 +10,7 @@ import click
 from caffebn.bn import dialects
 from caffebn.bn.dialects import DIALECTS, PLAIN, Conversion, Verdict
 from caffebn.cli import nets, show
-from caffebn.errors import ArgumentError
+from caffebn.errors import ArgumentError, some
 from caffebn.files import write_whole
 from caffebn.proto import Message, binary, forks, text
 
@@ -151,9 +151,7 @@ def _show(verdicts: list[Verdict], as_json: bool) -> None:
         ).append(v)
     rows = []
     for (id, certain, evidence, doubt, choices), members in groups.items():
-        names = ", ".join(v.layer for v in members[:3]) + (
-            f" and {len(members) - 3} more" if len(members) > 3 else ""
-        )
+        names = some((v.layer for v in members), 3, quote="")
         said = id if certain else f"not certain: {' or '.join(choices)}"
         rows.append([names, said, "; ".join(evidence), "; ".join(doubt)])
     show.table(["layers", "dialect", "because", "but"], rows)

@@ -10,6 +10,7 @@ import numpy as np
 
 from caffebn.blob import Blob
 from caffebn.cli import nets, show
+from caffebn.errors import some
 from caffebn.net import Net
 from caffebn.weights import Report
 
@@ -177,13 +178,9 @@ def show_batch_norms(rows: list[dict[str, Any]]) -> None:
         for note in row["notes"]:
             notes.setdefault(note, []).append(row["name"])
     columns = ["BatchNorm", "TRAIN uses", "TEST uses", ">eps", ">fraction", ">factor"]
-    show.table(columns, ([_some(names), *state] for state, names in groups.items()))
+    show.table(columns, ([some(names, 1, quote=""), *state] for state, names in groups.items()))
     for note, names in notes.items():
-        show.warning(f"{_some(names)}: {note}")
-
-
-def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        show.warning(f"{some(names, 1, quote='')}: {note}")
 
 
 def report_as_dict(report: Report) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import click
 from caffebn.bn.lint import SEVERITIES, Finding, Report, lint
 from caffebn.cli import nets as files
 from caffebn.cli import show
+from caffebn.errors import some
 
 __all__ = ["command"]
 
@@ -52,7 +53,7 @@ def _show(report: Report) -> None:
     if groups:
         show.table(
             ["BatchNorm", *report.views],
-            [[_some(names), *(cell or "-" for cell in row)] for row, names in groups.items()],
+            [[some(names, 1, quote=""), *(cell or "-" for cell in row)] for row, names in groups.items()],
         )
     # one paragraph for each mistake, however many layers have it
     mistakes: dict[tuple[str, str, str, str], list[Finding]] = {}
@@ -69,7 +70,3 @@ def _show(report: Report) -> None:
     words = ", ".join(f"{n} {s}{'s' * (n != 1)}" for n, s in counts if n)
     fixable = sum(f.fixable for f in report.findings)
     click.echo(f"{words or 'nothing found'}" + (f"; --fix repairs {fixable}" if fixable else ""))
-
-
-def _some(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -10,8 +10,7 @@ from typing import Any
 import click
 
 from caffebn import blocks
-from caffebn.cli import show
-from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError, did_you_mean
+from caffebn.errors import ArgumentError, CaffebnWarning, FileError, FormatError, NetError, did_you_mean, some
 from caffebn.net import Net, set_device, set_mode_cpu, set_mode_gpu
 from caffebn.proto import Message, UnknownText, binary, schema, upgrade
 
@@ -118,7 +117,7 @@ def open_part(path: str, weights: str) -> Net:
     if left_out:
         warnings.warn(
             f"{len(left_out)} layers are left out, for caffebn does not have their types or those before them: "
-            f"{show.some(left_out)}",
+            f"{some(left_out)}",
             CaffebnWarning,
             stacklevel=2,
         )
@@ -136,7 +135,7 @@ def check_weights(net: Net) -> None:
     if report.missing:
         near = next(filter(None, (did_you_mean(name, report.unused) for name in report.missing)), "")
         warnings.warn(
-            f"{report.source} has no weights for {show.some(report.missing)}: they are as their fillers made them"
+            f"{report.source} has no weights for {some(report.missing)}: they are as their fillers made them"
             + near,
             CaffebnWarning,
             stacklevel=2,

@@ -18,7 +18,6 @@ __all__ = [
     "milliseconds",
     "progress",
     "shape",
-    "some",
     "table",
     "warning",
 ]
@@ -125,11 +124,6 @@ def progress(items: Iterable[Item], total: int, label: str) -> Iterator[Item]:
 def shape(sizes: Sequence[int]) -> str:
     """Write a blob's shape: ``1x3x224x224``, or ``scalar`` without axes."""
     return times(sizes, "scalar")
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """List the first of some names, with dots for the others."""
-    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def amount(n: int) -> str:

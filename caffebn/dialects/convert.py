@@ -14,7 +14,7 @@ from caffebn.dialects.recognise import Verdict, recognise
 from caffebn.dialects.signs import FOREIGN, HARMLESS
 from caffebn.dialects.table import DIALECTS, PLAIN, Dialect, dialect, numbers
 from caffebn.dialects.values import Meaning, blobs_of, fields_of, meaning
-from caffebn.errors import NetError
+from caffebn.errors import NetError, some
 from caffebn.proto import (
     Identifier,
     Message,
@@ -77,9 +77,9 @@ class Conversion:
                 by_dialect.setdefault(v.dialect, []).append(v.layer)
         for id, layers in by_dialect.items():
             lines.append(
-                f"{len(layers)} layers of dialect {id} ({DIALECTS[id].title}) converted: {_some(layers)}"
+                f"{len(layers)} layers of dialect {id} ({DIALECTS[id].title}) converted: {some(layers)}"
             )
-        lines += [f"lost: {what} ({_some(layers)})" for what, layers in self.lost.items()]
+        lines += [f"lost: {what} ({some(layers)})" for what, layers in self.lost.items()]
         return lines
 
 
@@ -168,7 +168,7 @@ def _refuse_doubt(judged: Sequence[Verdict]) -> None:
         said = f" (found: {'; '.join(evidence)})" if evidence else ""
         options = ", ".join(f"{id} ({DIALECTS[id].title})" for id in choices)
         lines.append(
-            f"{_some([v.layer for v in members])}: the dialect of batch normalisation is not certain{said}. "
+            f"{some([v.layer for v in members])}: the dialect of batch normalisation is not certain{said}. "
             f"{_sentence('; '.join(doubt))} Say which: {options}"
         )
     lines.append('Give one as dialect="...", on the command line as --as ...')
@@ -505,8 +505,3 @@ def _write_numbered(layer: Message, fields: dict[str, Any], d: Dialect) -> None:
         layer.unknown.append(UnknownBinary(d.number, wire.BYTES, content))
     elif content:
         layer.batch_norm_param = binary.parse(content, "BatchNormParameter")
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(f'"{name}"' for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

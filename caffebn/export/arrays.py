@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from caffebn.net import Net
 from caffebn.tensors import write_tensors
-from caffebn.weights import blob_arrays
+from caffebn.weights import blob_arrays, is_hdf5
 
 __all__ = ["arrays"]
 
@@ -40,7 +39,7 @@ def arrays(net: Net, path: str | os.PathLike[str] | None = None) -> dict[str, np
     """
     found = blob_arrays(net.params)
     if path is not None:
-        if Path(path).suffix in (".h5", ".hdf5"):
+        if is_hdf5(path):
             net.save_hdf5(path)
         else:
             write_tensors(path, found)

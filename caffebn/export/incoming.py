@@ -17,7 +17,15 @@ import numpy as np
 
 from caffebn.blob import times
 from caffebn.dialects.neighbours import from_framework
-from caffebn.errors import ArgumentError, FileError, FormatError, WeightsError, did_you_mean, missing_package
+from caffebn.errors import (
+    ArgumentError,
+    FileError,
+    FormatError,
+    WeightsError,
+    did_you_mean,
+    missing_package,
+    some,
+)
 from caffebn.layers import Layer
 from caffebn.net import Net
 from caffebn.tensors import read_tensors
@@ -177,8 +185,8 @@ def import_weights(
         pairs |= _by_order(left_slots, left_modules, report.source)
     if not pairs:
         raise WeightsError(
-            f"{report.source}: no module has the name of a layer (modules: {_some(modules)}; layers: "
-            f"{_some(slots)}): give "
+            f"{report.source}: no module has the name of a layer (modules: {some(modules)}; layers: "
+            f"{some(slots)}): give "
             "a mapping, or match by order (--by-order)"
         )
     copies: list[tuple[np.ndarray, np.ndarray]] = []
@@ -263,10 +271,10 @@ def _by_mapping(
         if layer not in slots:
             raise ArgumentError(
                 f'mapping: no layer "{layer}" takes weights (a Scale behind a BatchNorm goes with it); layers: '
-                f"{_some(slots)}"
+                f"{some(slots)}"
             )
         if module not in modules:
-            raise ArgumentError(f'mapping: there is no module "{module}"; modules: {_some(modules)}')
+            raise ArgumentError(f'mapping: there is no module "{module}"; modules: {some(modules)}')
     return dict(mapping)
 
 
@@ -301,9 +309,9 @@ def _by_order(
         others = there.get(kind, [])
         if len(names) != len(others):
             raise WeightsError(
-                f"{source}: cannot match by order: the net has {len(names)} layers with {kind} ({_some(names)}), "
+                f"{source}: cannot match by order: the net has {len(names)} layers with {kind} ({some(names)}), "
                 f"the file "
-                f"{len(others)} ({_some(others)}): give a mapping"
+                f"{len(others)} ({some(others)}): give a mapping"
             )
         pairs.update(zip(names, others, strict=True))
     return pairs
@@ -386,8 +394,3 @@ def _hint(expected: tuple[int, ...], found: tuple[int, ...]) -> str:
     if len(found) == 2 and expected == found[::-1]:
         return "; that is its transpose"
     return ""
-
-
-def _some(names: Any) -> str:
-    listed = [f'"{name}"' for name in names]
-    return ", ".join(listed[:5]) + (" ..." if len(listed) > 5 else "") or "none"

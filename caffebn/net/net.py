@@ -8,13 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffebn import blocks, ops, seeding
 from caffebn.blob import Blob, Changes, HiddenBlob, Memory
-from caffebn.dialects.signs import PLAIN, speaks_dialect
 from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, FileError, WeightsError, did_you_mean
 from caffebn.layers import Context, Layer, Workspace, create
 from caffebn.layers.base import times
@@ -24,24 +23,12 @@ from caffebn.net.filter import filter_net
 from caffebn.net.fuse import fuse_steps
 from caffebn.net.memory import Again, MemoryPlan, again_before
 from caffebn.net.parameters import Parameters
+from caffebn.net.plain import Arrays, read_plain, tell
 from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.net.steps import LayerStep, Pass, Step
 from caffebn.proto import Message, binary, upgrade
-from caffebn.weights import (
-    Report,
-    as_stored,
-    blob_messages,
-    copy_weights,
-    read_hdf5,
-    read_stored,
-    read_weights,
-    stored_arrays,
-    write_hdf5,
-)
-
-if TYPE_CHECKING:
-    from caffebn.dialects.convert import Conversion
+from caffebn.weights import Report, blob_messages, copy_weights, is_hdf5, read_hdf5, write_hdf5
 
 __all__ = ["TEST", "TRAIN", "Net", "default_device", "set_device", "set_mode_cpu", "set_mode_gpu"]
 
@@ -214,10 +201,10 @@ class Net:
 
         upgrade.net(definition, source)
         self._dialect, self._foreign = dialect, definition.copy()
-        arrays, converted = self._read(weights, [source])
+        arrays, converted = read_plain(self._foreign, weights, dialect, [source])
         if converted is not None and converted.net is not None:
             definition = converted.net
-            _tell(source, converted)
+            tell(source, converted)
         self.keep = _checked_keep(keep, recompute)
         state = definition.mutable("state")
         state.phase = _PHASES[phase]
@@ -246,29 +233,6 @@ class Net:
         self.weights_report: Report | None = None
         if weights is not None:
             self._take(weights, arrays, strict)
-
-    def _read(
-        self, path: str | os.PathLike[str] | None, names: Sequence[str] = ()
-    ) -> tuple[dict[str, list[np.ndarray | None]], Conversion | None]:
-        """Read a weights file; where it or the text is in a dialect of a fork, convert both."""
-        stored, arrays = None, {}
-        if str(path).endswith((".h5", ".hdf5", ".npz", ".safetensors")) and path is not None:
-            arrays = read_weights(path)
-        elif path is not None:
-            stored = read_stored(path)
-            arrays = stored_arrays(stored, str(path))
-        if self._dialect == PLAIN:
-            return arrays, None
-        if self._dialect is None and not speaks_dialect(self._foreign, stored):
-            return arrays, None
-        if stored is None and path is not None:
-            stored = as_stored(arrays, {layer.name: layer.type for layer in self._foreign.layer})
-        from caffebn.dialects.convert import to_plain  # few nets need it
-
-        converted = to_plain(self._foreign, stored, self._dialect, [*names, *([str(path)] if path else [])])
-        return (
-            stored_arrays(converted.weights, str(path)) if converted.weights is not None else {}
-        ), converted
 
     @classmethod
     def from_text(cls, definition: str, phase: int | str, **options: Any) -> Net:
@@ -964,7 +928,7 @@ class Net:
         WeightsError
             Weights do not fit; the net is as it was.
         """
-        weights, converted = self._read(path)
+        weights, converted = read_plain(self._foreign, path, self._dialect)
         for layer in converted.net.layer if converted is not None and converted.net is not None else ():
             if layer.name not in self._made:
                 raise WeightsError(
@@ -976,19 +940,27 @@ class Net:
 
     def load_hdf5(self, path: str | os.PathLike[str], strict: bool = False) -> Report:
         """Copy weights from an HDF5 file of any name; otherwise as `copy_from`."""
-        return self._take(path, read_hdf5(path), strict)
+        return self._take(path, read_hdf5(path), strict, hdf5=True)
 
-    def _take(self, path: str | os.PathLike[str], weights: dict[str, list], strict: bool) -> Report:
-        # HDF5 files store a shared parameter with its owner only: what is missing elsewhere is no fault
-        for p in self.parameters:
-            arrays = weights.get(p.layer.name)
-            if p.owner and arrays is not None and str(path).endswith((".h5", ".hdf5")):
-                arrays += [None] * (p.index + 1 - len(arrays))
-                if arrays[p.index] is None:
-                    arrays[p.index] = p.blob.data
+    def _take(
+        self, path: str | os.PathLike[str], weights: Arrays, strict: bool, hdf5: bool = False
+    ) -> Report:
+        if hdf5 or is_hdf5(path):
+            weights = self._with_shared(weights)
         types = {layer.name: layer.type for layer in self.layers}
         self.weights_report = copy_weights(self.params, types, weights, str(path), strict)
         return self.weights_report
+
+    def _with_shared(self, weights: Arrays) -> Arrays:
+        """Complete what an HDF5 file stores with its owner only: a parameter shared by name is as it is."""
+        complete = {name: list(arrays) for name, arrays in weights.items()}
+        for p in self.parameters:
+            arrays = complete.get(p.layer.name)
+            if p.owner and arrays is not None:
+                arrays += [None] * (p.index + 1 - len(arrays))
+                if arrays[p.index] is None:
+                    arrays[p.index] = p.blob.data
+        return complete
 
     def share_with(self, other: Net) -> None:
         """Look at the parameters of another net from now on: layers of the same name share their data.
@@ -1115,12 +1087,6 @@ def _checked_keep(keep: Sequence[str] | None, recompute: bool) -> list[str] | No
             "not kept"
         )
     return None if keep is None else list(keep)
-
-
-def _tell(source: str, converted: Conversion) -> None:
-    lines = converted.summary()
-    if lines:
-        warnings.warn("\n".join([f"{source}: {lines[0]}", *lines[1:]]), CaffebnWarning, stacklevel=3)
 
 
 def _loss_weights(layer: Layer, n_tops: int) -> list[float]:

@@ -8,7 +8,7 @@ import stat
 import warnings
 from typing import Any
 
-from caffebn.errors import CaffebnWarning, FileError, FormatError
+from caffebn.errors import CaffebnWarning, FileError, FormatError, some
 from caffebn.files import write_whole
 from caffebn.proto.binary_reader import Reader
 from caffebn.proto.binary_writer import Part, Writer
@@ -105,10 +105,9 @@ def _mapped(path: str | os.PathLike[str]) -> mmap.mmap:
 def _parts(message: Message) -> list[Part]:
     writer = Writer(message)
     if writer.left_out:
-        named = ", ".join(f'"{field.name}" ({field.where})' for field in writer.left_out[:5])
-        more = f" and {len(writer.left_out) - 5} more" if len(writer.left_out) > 5 else ""
+        named = some((f'"{field.name}" ({field.where})' for field in writer.left_out), quote="")
         warnings.warn(
-            f"left out of the binary form, for the schema has no number for them: {named}{more}",
+            f"left out of the binary form, for the schema has no number for them: {named}",
             CaffebnWarning,
             stacklevel=3,
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from caffebn.errors import ArgumentError, did_you_mean
+from caffebn.errors import ArgumentError, did_you_mean, some
 from caffebn.proto import binary, wire
 from caffebn.proto.message import Message
 from caffebn.proto.unknown import Identifier, UnknownBinary, UnknownText, Value
@@ -159,10 +159,7 @@ def rewrite(net: Message) -> Iterator[str]:
     if changed:
         net.layer = layers
     for what, names in changed.items():
-        shown = ", ".join(f'"{name}"' for name in names[:5]) + (
-            f" and {len(names) - 5} more" if len(names) > 5 else ""
-        )
-        yield f"{what}: {shown}"
+        yield f"{what}: {some(names)}"
 
 
 def _is_plain(layer: Message) -> bool:

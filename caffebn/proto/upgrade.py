@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from caffebn.errors import CaffebnWarning, NetError, did_you_mean
+from caffebn.errors import CaffebnWarning, NetError, did_you_mean, some
 from caffebn.proto import forks
 from caffebn.proto.message import Message, Repeated, new, place
 from caffebn.proto.schema import messages, parameter_field
@@ -211,7 +211,7 @@ def _upgrade_layers(net: Message, filename: str) -> Iterator[str]:
     if in_v1:
         yield f"{in_v1} layers in the V1 form (layers) are now in the present form (layer)"
     if untyped:
-        yield f"the type of {len(untyped)} layers is not in the V1 form and is now empty: {_listed(untyped)}"
+        yield f"the type of {len(untyped)} layers is not in the V1 form and is now empty: {some(untyped)}"
 
 
 def _upgraded_layer(old: Message, filename: str) -> Message:
@@ -317,7 +317,7 @@ def _fold_padding(net: Message, filename: str) -> Iterator[str]:
         net.layers = [c for c in net.layers if c.layer.type != "padding"]
         yield (
             f"{len(paddings)} padding layers are now the pad of what read them: "
-            f"{_listed([c.layer.name for c in paddings])}"
+            f"{some([c.layer.name for c in paddings])}"
         )
 
 
@@ -424,9 +424,9 @@ def _upgrade_input(net: Message, filename: str) -> Iterator[str]:
             for i in range(len(names)):
                 param.add("shape", dim=net.input_dim[4 * i : 4 * i + 4])
         net.layer.insert(0, layer)
-        yield f'input fields are now an Input layer "input" with the tops {_listed(names)}'
+        yield f'input fields are now an Input layer "input" with the tops {some(names)}'
     else:
-        yield f"input without a shape was dropped: {_listed(names)}"
+        yield f"input without a shape was dropped: {some(names)}"
     for field in ("input", "input_shape", "input_dim"):
         net.clear(field)
 
@@ -447,10 +447,5 @@ def _upgrade_batch_norm(net: Message) -> Iterator[str]:
     if changed:
         yield (
             f"lr_mult and decay_mult are now 0 in the three param of {len(changed)} BatchNorm layers, "
-            f"whose blobs are statistics and not learned: {_listed(changed)}"
+            f"whose blobs are statistics and not learned: {some(changed)}"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(f'"{name}"' for name in names[:5]) + more

@@ -26,6 +26,7 @@ from caffebn.errors import (
     FormatError,
     SolverError,
     did_you_mean,
+    some,
 )
 from caffebn.net import Net, default_device, set_device
 from caffebn.net.captured import Captured
@@ -459,11 +460,11 @@ class Solver:
     def _warn_of_single_items(self) -> None:
         names = single_item_batch_norms(self.net)
         if names:
-            shown = ", ".join(f'"{name}"' for name in names[:3]) + (" ..." if len(names) > 3 else "")
             warnings.warn(
-                f"{len(names)} BatchNorm layers ({shown}) take their statistics from a batch of one item: what the net "
-                "learns hardly holds with the stored statistics in testing. Use a larger batch (iter_size makes it no "
-                "larger), or keep the stored statistics: use_global_stats: true, freeze_batch_norm()",
+                f"{len(names)} BatchNorm layers ({some(names, 3)}) take their statistics from a batch of one "
+                "item: what the net learns hardly holds with the stored statistics in testing. Use a larger batch "
+                "(iter_size makes it no larger), or keep the stored statistics: use_global_stats: true, "
+                "freeze_batch_norm()",
                 CaffebnWarning,
                 stacklevel=5,
             )

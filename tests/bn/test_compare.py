@@ -510,7 +510,7 @@ def test_what_is_no_onnx_model(tmp_path, weights):
     [
         ("what", "expected NET.prototxt,WEIGHTS.caffemodel"),
         ({"nothing": np.ones(3)}, "the net's input data is not among the stored activations"),
-        ({"data": np.ones((2, 3, 12, 12)), "x": np.ones(3)}, "counterpart in stored activations, which has data, x"),
+        ({"data": np.ones((2, 3, 12, 12)), "x": np.ones(3)}, 'stored activations, which has "data", "x": say'),
         ({"data": np.ones((2, 3))}, "expected 4 axes"),
     ],
 )  # fmt: skip

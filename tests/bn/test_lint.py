@@ -8,10 +8,12 @@ import re
 import numpy as np
 import pytest
 
+import caffebn
 from caffebn import blocks
 from caffebn.bn import lint
 from caffebn.bn.rules import RULES
 from caffebn.errors import ArgumentError, FileError
+from caffebn.export import arrays
 from caffebn.proto import Message, binary, make_blob
 
 SCALE = 'layer { name: "sc" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }'
@@ -384,6 +386,20 @@ def test_fix_leaves_blocks_alone(tmp_path):
     assert [f.code for f in report.findings] == ["BN101"]
     assert report.fix() == []
     assert net.read_text() == before
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz", "safetensors"])
+def test_weights_of_other_kinds_of_file(files, tmp_path, ending):
+    if ending == "h5":
+        pytest.importorskip("h5py", reason="HDF5 weights need h5py")
+    nets, _ = files()
+    path = tmp_path / f"w.{ending}"
+    net = caffebn.Net(nets[1], caffebn.TEST)
+    for blob in net.params["bn"]:
+        blob.data[...] = 1
+    net.params["c"][0].data[...] = np.nan
+    arrays(net, path)
+    assert [f.code for f in lint(nets, weights=path).findings] == ["BN705"]
 
 
 # -- the command -----------------------------------------------------------------------------------------

@@ -57,6 +57,6 @@ def test_layers_of_other_programs_are_left_out_and_named(run, net_file, weights,
     result = run("plot", what, net_file, weights, "-o", tmp_path / "out.svg")
     assert result.exit_code == 0 and (tmp_path / "out.svg").exists()
     assert (
-        "1 layers are left out, for caffebn does not have their types or those before them: box"
+        '1 layers are left out, for caffebn does not have their types or those before them: "box"'
         in result.stderr
     )
