@@ -18,7 +18,8 @@ and an inner part.
   what gets transposed, not the many times larger columns.  Where weights are few, the places are cut into slabs whose
   sums are added at the end; the cut depends on sizes alone.
 
-Groups with one channel (depthwise) would leave the product's rows empty and have kernels of their own (depthwise.h).
+3x3 kernels with stride 1 need fewer multiplications by Winograd's algorithm (winograd.h, winograd_weight.h).  Groups
+with one channel (depthwise) would leave the product's rows empty and have kernels of their own (depthwise.h).
 """
 
 from libc.stdint cimport int64_t
@@ -76,6 +77,20 @@ cdef extern from "winograd.h" nogil:
     void turn_weights_double(
         const double *w, int64_t groups, int64_t outputs, int64_t channels, int64_t taps, const int64_t *tap_to,
         const int64_t *tap_step, double *turned, int n_threads)
+
+cdef extern from "winograd_weight.h" nogil:
+    int64_t winograd_weight_scratch_float(
+        int m, int64_t n_images, int64_t channels, int64_t outputs, int64_t height, int64_t width, int n_threads)
+    int64_t winograd_weight_scratch_double(
+        int m, int64_t n_images, int64_t channels, int64_t outputs, int64_t height, int64_t width, int n_threads)
+    void winograd_weight_float(
+        int m, const float *dy, const float *x, float *dw, int64_t n_images, int64_t channels, int64_t x_height,
+        int64_t x_width, int64_t outputs, int64_t height, int64_t width, int64_t top, int64_t left, float *scratch,
+        int n_threads)
+    void winograd_weight_double(
+        int m, const double *dy, const double *x, double *dw, int64_t n_images, int64_t channels, int64_t x_height,
+        int64_t x_width, int64_t outputs, int64_t height, int64_t width, int64_t top, int64_t left, double *scratch,
+        int n_threads)
 
 cdef extern from "depthwise.h" nogil:
     int64_t c_depthwise_scratch "depthwise_scratch"(const int64_t *sizes, int n_threads)
@@ -237,6 +252,36 @@ def winograd_backward_data(
                 m, &scratch[begin], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], outputs, dy.shape[2], channels,
                 dx.shape[2], dx.shape[3], &row_from[0, 0], &inner[0, 0], NULL, NULL, NULL, False, 0, &scratch[0],
                 n_threads)
+
+
+def winograd_weight_scratch(
+    int m, int64_t n_images, int64_t channels, int64_t outputs, int64_t height, int64_t width, int n_threads,
+    bint double_precision,
+):
+    """Elements of scratch that `winograd_backward_weight` needs for outputs of height x width."""
+    if double_precision:
+        return winograd_weight_scratch_double(m, n_images, channels, outputs, height, width, n_threads)
+    return winograd_weight_scratch_float(m, n_images, channels, outputs, height, width, n_threads)
+
+
+def winograd_backward_weight(
+    int m, const real[:, :, :, ::1] dy, const real[:, :, :, ::1] x, int64_t top, int64_t left, real[::1] dw,
+    real[::1] scratch, int n_threads,
+):
+    """dw (O, C, 3, 3) += sum over images and places of dy (N, O, height, width) * patches of x (N, C, height, width)."""
+    if dy.shape[0] * dy.shape[1] * dy.shape[2] * dy.shape[3] == 0:
+        return
+    if x.shape[1] * x.shape[2] * x.shape[3] == 0:
+        return
+    with nogil:
+        if real is float:
+            winograd_weight_float(
+                m, &dy[0, 0, 0, 0], &x[0, 0, 0, 0], &dw[0], x.shape[0], x.shape[1], x.shape[2], x.shape[3],
+                dy.shape[1], dy.shape[2], dy.shape[3], top, left, &scratch[0], n_threads)
+        else:
+            winograd_weight_double(
+                m, &dy[0, 0, 0, 0], &x[0, 0, 0, 0], &dw[0], x.shape[0], x.shape[1], x.shape[2], x.shape[3],
+                dy.shape[1], dy.shape[2], dy.shape[3], top, left, &scratch[0], n_threads)
 
 
 def depthwise_forward(

@@ -17,7 +17,8 @@
      other's cache.  When there is but one block, all threads transform it, then share out its outputs, whose weights
      are transformed where they are used.
 
-   Sums over channels are taken in one go, in order, so any cut gives the same bits. */
+   Sums over channels are taken in one go, in order, so any cut gives the same bits.  The gradient by weight is in
+   winograd_weight.h. */
 #ifndef CAFFEBN_WINOGRAD_H
 #define CAFFEBN_WINOGRAD_H
 

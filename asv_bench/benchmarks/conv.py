@@ -115,6 +115,9 @@ class Algorithms:
     def time_backward_data(self, *_):
         self.conv.time_backward_data()
 
+    def time_backward_weight(self, *_):
+        self.conv.time_backward_weight()
+
     def track_error(self, *_):
         """Greatest error, as a share of the greatest result."""
         c = self.conv

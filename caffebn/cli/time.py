@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from caffebn.cli import nets, show
 from caffebn.net import Net
 from caffebn.ops import threads as thread_count
+from caffebn.ops.geometry import DIRECTIONS
 
 __all__ = ["command", "measure"]
 
@@ -53,8 +54,9 @@ def measure(net: Net, iterations: int, backward: bool, lean: Net | None = None) 
     Returns
     -------
     dict
-        layers : list of dict with name, type, algorithm (of a convolution on the CPU, else None), forward and (with
-            `backward`) backward, in seconds; backward is None for a layer that does not take part
+        layers : list of dict with name, type, algorithm (of a convolution on the CPU a dict with one for forward and
+            those for backward_data and backward_weight, else None), forward and (with `backward`) backward, in
+            seconds; backward is None for a layer that does not take part
         joined : list of dict with layers (names), runs_as, forward and (with `backward`) backward: the layers that run
             as one in a whole pass
         forward, backward : seconds of a whole pass
@@ -85,7 +87,7 @@ def measure(net: Net, iterations: int, backward: bool, lean: Net | None = None) 
             {
                 "name": layer.name,
                 "type": layer.type,
-                "algorithm": _algorithm(layer),
+                "algorithm": _algorithm(layer, list(passes)),
                 **{way: watch.median(way, layer.name) for way in passes},
             }
             for layer in net.layers
@@ -119,10 +121,21 @@ def fill_inputs(net: Net) -> None:
         net.blobs[name].data[...] = rng.random(net.blobs[name].shape)
 
 
-def _algorithm(layer: Any) -> str | None:
+def _algorithm(layer: Any, passes: Sequence[str]) -> dict[str, str] | None:
+    """By what algorithm a convolution on the CPU computes each of its directions."""
     if layer.type != "Convolution" or layer.device != "cpu":
         return None
-    return layer.geometry.choice(layer.items, layer.dtype)
+    return {
+        direction: layer.geometry.choice(layer.items, layer.dtype, direction)
+        for direction in DIRECTIONS
+        if direction.startswith(tuple(passes))
+    }
+
+
+def _shown(algorithm: dict[str, str]) -> str:
+    """The algorithms of all directions, or the one of all."""
+    names = list(algorithm.values())
+    return names[0] if len(set(names)) == 1 else " / ".join(names)
 
 
 @click.command("time")
@@ -158,9 +171,10 @@ def command(
 ) -> None:
     """Time each layer of NET, forward and backward.
 
-    The first table is of layers run by themselves, with the algorithm of each convolution; the second of those that
-    run as one in a whole pass.  Below are whole passes, also for a net that promises its outputs alone (keep=[]).
-    Times are medians in milliseconds.  Inputs are random; without --weights the parameters are those of the fillers.
+    The first table is of layers run by themselves, with the algorithms of each convolution (forward / gradient of the
+    images / of the weights, or one name for all); the second of those that run as one in a whole pass.  Below are
+    whole passes, also for a net that promises its outputs alone (keep=[]).  Times are medians in milliseconds.  Inputs
+    are random; without --weights the parameters are those of the fillers.
     """
     if threads is not None:
         thread_count.set(threads)
@@ -197,7 +211,7 @@ def command(
         [
             [
                 row["name"],
-                f"{row['type']}, {row['algorithm']}" if row["algorithm"] else row["type"],
+                f"{row['type']}, {_shown(row['algorithm'])}" if row["algorithm"] else row["type"],
                 *line(row),
                 f"{own / total:.1%}",
             ]

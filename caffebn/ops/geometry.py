@@ -11,11 +11,14 @@ import numpy as np
 
 from caffebn.errors import ArgumentError, did_you_mean
 
-__all__ = ["ALGORITHMS", "ConvGeometry"]
+__all__ = ["ALGORITHMS", "DIRECTIONS", "ConvGeometry"]
 
 #: How a convolution can be computed: as it seems best, as a product of matrices, by Winograd's algorithm with tiles of
 #: 2 x 2 or 4 x 4 results, plane by plane.
 ALGORITHMS = ("auto", "gemm", "winograd2", "winograd4", "depthwise")
+
+#: What a convolution computes: outputs, the gradient of the images, the gradient of the weights.
+DIRECTIONS = ("forward", "backward_data", "backward_weight")
 
 
 class ConvGeometry:
@@ -84,7 +87,7 @@ class ConvGeometry:
         self.kernel_count = prod(self.kernel)
         self.algorithm = algorithm
         self.winograd = winograd
-        self._choices: dict[tuple[int, bool], str] = {}
+        self._choices: dict[tuple[int, str], str] = {}
         self._tiles: dict[tuple[int, bool], Columns] = {}
         if algorithm == "depthwise" and not self.is_depthwise:
             raise ArgumentError(
@@ -124,11 +127,11 @@ class ConvGeometry:
         """Whether Winograd's algorithm can compute it: 3x3 kernels, no stride, no dilation, one group."""
         return self.group == 1 and (self.kernel, self.stride, self.dilation) == ((3, 3), (1, 1), (1, 1))
 
-    def choice(self, batch: int, dtype: np.dtype, gradient: bool = False) -> str:
-        """Return the algorithm that computes the forward pass, or the gradient of the images.
+    def choice(self, batch: int, dtype: np.dtype, direction: str = "forward") -> str:
+        """Return the algorithm that computes one of the three directions.
 
         It depends on nothing but the arguments, so that a net gives the same bits in each run and with any number
-        of threads.  The gradient of the weights is always a product ("gemm"), or "depthwise".
+        of threads.
 
         Winograd's algorithm is chosen for float32 alone, where a model of the costs expects it to be quicker.  The
         model counts cycles of vectors of 16 numbers and a core that multiplies and adds two of them at a time: the
@@ -139,8 +142,8 @@ class ConvGeometry:
         batch : int
             Number of images.
         dtype : dtype
-        gradient : bool
-            For the gradient of the images, which have the outputs' places and channels.
+        direction : str
+            One of `DIRECTIONS`.
 
         Returns
         -------
@@ -153,25 +156,35 @@ class ConvGeometry:
             return "depthwise"
         if not (self.winograd and self.is_winograd) or dtype != np.float32:
             return "gemm"
-        key = (batch, gradient)
+        key = (batch, direction)
         if key not in self._choices:
-            costs = {name: self._cost(name, batch, gradient) for name in ("gemm", "winograd2", "winograd4")}
+            costs = {name: self._cost(name, batch, direction) for name in ("gemm", "winograd2", "winograd4")}
             self._choices[key] = min(costs, key=costs.__getitem__)
         return self._choices[key]
 
-    def _cost(self, algorithm: str, batch: int, gradient: bool) -> float:
+    def _cost(self, algorithm: str, batch: int, direction: str) -> float:
         """Cycles that an algorithm is expected to take on one core."""
         places, channels, outputs = self.out_spatial, self.channels, self.num_output
-        if gradient:
+        if direction == "backward_data":
             places, channels, outputs = self.spatial, outputs, channels
         pairs = channels * outputs
+        by_weight = direction == "backward_weight"
         if algorithm == "gemm":
             vectors = -(-batch * prod(places) // 16)
-            return 1.1 * 4.5 * pairs * vectors + 60 * channels * vectors
+            return 1.1 * 4.5 * pairs * vectors + 60 * channels * vectors + 20 * pairs * by_weight
         m = int(algorithm[-1])
-        vectors = -(-batch * prod(-(-n // m) for n in places) // 16)
+        tiles, points = batch * prod(-(-n // m) for n in places), (m + 2) ** 2
+        if by_weight:
+            # vectors of channels; tiles of 14 outputs; the sums of each slab of 128 tiles are transformed back
+            c, o, slabs = -(-channels // 16), -(-outputs // 14), -(-tiles // 128)
+            transform, sums = (500, 8) if m == 4 else (230, 4)
+            return (
+                tiles * (1.15 * points / 2 * c * outputs + transform * (c + o))
+                + (sums * slabs + 15) * 16 * c * outputs
+            )
+        vectors = -(-tiles // 16)
         weights, inputs, results = (15, 450, 400) if m == 4 else (9, 200, 200)
-        product = 1.3 * (m + 2) ** 2 / 2 * pairs * (vectors + 0.5)
+        product = 1.3 * points / 2 * pairs * (vectors + 0.5)
         return product + weights * pairs + vectors * (inputs * channels + results * outputs)
 
     def tiles(self, m: int, gradient: bool = False) -> Columns:

@@ -9,6 +9,7 @@ import pytest
 from caffebn.cli import time
 from caffebn.net import Net
 from caffebn.ops import threads
+from caffebn.ops.geometry import DIRECTIONS
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,8 @@ def test_json(run, train_file):
     assert found["forward"] > 0 and found["backward"] > 0
     by_name = {row["name"]: row for row in found["layers"]}
     assert set(by_name["conv"]) == {"name", "type", "algorithm", "forward", "backward"}
-    assert by_name["conv"]["algorithm"] == "gemm" and by_name["bn"]["algorithm"] is None
+    assert by_name["conv"]["algorithm"] == dict.fromkeys(DIRECTIONS, "gemm")
+    assert by_name["bn"]["algorithm"] is None
     (joined,) = found["joined"]
     assert joined["layers"] == ["bn", "scale", "relu"] and joined["runs_as"] == "BatchNorm + Scale + ReLU"
     assert joined["forward"] > 0 and joined["backward"] > 0

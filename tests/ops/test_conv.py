@@ -13,7 +13,7 @@ from caffebn import ops
 from caffebn.errors import ArgumentError
 from caffebn.ops import level, threads
 from caffebn.ops.cpu.checks import by_dtype
-from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.geometry import DIRECTIONS, ConvGeometry
 
 CPU, REFERENCE = ops.get("cpu"), ops.get("reference")
 DTYPES = ("float32", "float64")
@@ -25,7 +25,7 @@ def use_level(monkeypatch, name):
 
     kernel = level.kernels("conv", name)
     for function in (
-        "forward", "backward_weight", "backward_data", "winograd", "winograd_backward_data",
+        "forward", "backward_weight", "backward_data", "winograd", "winograd_backward_data", "winograd_backward_weight",
         "depthwise_forward", "depthwise_backward_data", "depthwise_backward_weight",
     ):  # fmt: skip
         monkeypatch.setattr(conv, f"_{function}", by_dtype(getattr(kernel, function)))
@@ -173,16 +173,19 @@ def test_winograd_agrees(channels, outputs, spatial, pad, batch, dtype, algorith
 def test_the_choice_can_be_read_and_forced():
     sizes = (64, (28, 28), 64, (3, 3), (1, 1), (1, 1), (1, 1))
     f, d = np.dtype("f"), np.dtype("d")
-    assert (
-        ConvGeometry(*sizes).choice(8, f) == ConvGeometry(*sizes).choice(8, f, gradient=True) == "winograd4"
-    )
-    assert ConvGeometry(*sizes).choice(8, d) == "gemm"
-    assert ConvGeometry(*sizes, 1, "winograd2").choice(8, d) == "winograd2"
-    assert ConvGeometry(*sizes, 64).choice(1, f) == "depthwise"
+    for direction in DIRECTIONS:
+        assert ConvGeometry(*sizes).choice(8, f, direction) == "winograd4"
+        assert ConvGeometry(*sizes, winograd=False).choice(8, f, direction) == "gemm"
+        assert ConvGeometry(*sizes).choice(8, d, direction) == "gemm"
+        assert ConvGeometry(*sizes, 1, "winograd2").choice(8, d, direction) == "winograd2"
+        assert ConvGeometry(*sizes, 64).choice(1, f, direction) == "depthwise"
     assert ConvGeometry(*sizes, 64, "gemm").choice(1, f) == "gemm"
     assert ConvGeometry(*sizes, 2).choice(1, f) == "gemm"
     assert ConvGeometry(64, (28, 28), 64, (3, 3), (2, 2), (1, 1), (1, 1)).choice(8, f) == "gemm"
-    assert ConvGeometry(512, (7, 7), 512, (3, 3), (1, 1), (1, 1), (1, 1)).choice(1, f) == "gemm"
+    last = ConvGeometry(512, (7, 7), 512, (3, 3), (1, 1), (1, 1), (1, 1))
+    assert [last.choice(1, f, direction) for direction in DIRECTIONS] == ["gemm", "gemm", "winograd4"]
+    first = ConvGeometry(3, (56, 56), 64, (3, 3), (1, 1), (1, 1), (1, 1))
+    assert first.choice(8, f, "backward_weight") == "gemm"
 
 
 @pytest.mark.parametrize(
@@ -250,6 +253,31 @@ def test_blocks_of_tiles_give_the_same_bits(algorithm):
     same_bits_for_any_number_of_threads(
         ConvGeometry(200, (13, 9), 20, (3, 3), (1, 1), (1, 1), (1, 1), 1, algorithm), 9, "float32"
     )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch"),
+    [((24, (40, 41), 30), 6), ((150, (20, 22), 130), 12), ((260, (14, 14), 250), 20)],
+    ids=["16 groups", "4 groups", "slabs of all threads"],
+)
+def test_slabs_of_tiles(sizes, batch):
+    """Many places: the sums of the weights' gradient are cut into slabs, in groups where weights are few."""
+    g = ConvGeometry(*sizes, (3, 3), (1, 1), (1, 1), (1, 1), 1, "winograd4")
+    case, before = Case(g, batch, "float32"), threads.get()
+    plain = ConvGeometry(*sizes, (3, 3), (1, 1), (1, 1), (1, 1), 1, "gemm")
+    expected = np.ones(g.weight_shape)
+    CPU.conv_backward_weight(case.x.astype("d"), case.dy.astype("d"), expected, plain, np.empty(0))
+    try:
+        results = []
+        for n in (1, 2, 3, 7):
+            threads.set(n)
+            results.append(np.ones_like(case.w))
+            CPU.conv_backward_weight(case.x, case.dy, results[-1], g, np.empty(0, "f"))
+    finally:
+        threads.set(before)
+    np.testing.assert_allclose(results[0], expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
 
 
 @pytest.mark.parametrize("places", [(7, 7), (14, 14), (40, 40)])

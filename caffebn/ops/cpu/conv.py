@@ -21,6 +21,7 @@ _backward_weight = by_dtype(_kernel.backward_weight)
 _backward_data = by_dtype(_kernel.backward_data)
 _winograd = by_dtype(_kernel.winograd)
 _winograd_backward_data = by_dtype(_kernel.winograd_backward_data)
+_winograd_backward_weight = by_dtype(_kernel.winograd_backward_weight)
 _depthwise_forward = by_dtype(_kernel.depthwise_forward)
 _depthwise_backward_data = by_dtype(_kernel.depthwise_backward_data)
 _depthwise_backward_weight = by_dtype(_kernel.depthwise_backward_weight)
@@ -77,7 +78,7 @@ def conv_backward_data(
     g = geometry
     _check("conv_backward_data", g, dy=dy, w=w, dx=dx)
     n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
-    how = g.choice(len(dx), dx.dtype, gradient=True)
+    how = g.choice(len(dx), dx.dtype, "backward_data")
     if how == "depthwise" and g.depthwise_gradient is not None:
         plan = g.depthwise_gradient
         _depthwise_forward[dx.itemsize](
@@ -112,12 +113,18 @@ def conv_backward_weight(
     g = geometry
     _check("conv_backward_weight", g, x=x, dy=dy, dw=dw)
     n_threads = threads.for_work(len(dy) * g.macs // MACS_PER_ELEMENT)
-    if g.is_depthwise and g.algorithm in ("auto", "depthwise"):
+    how = g.choice(len(dy), dw.dtype, "backward_weight")
+    if how == "depthwise":
         plan = g.depthwise
         _depthwise_backward_weight[dw.itemsize](
             _planes(dy), _planes(x), plan.sizes, plan.tables, dw.reshape(-1),
             _planes_scratch(g, dw.dtype, n_threads), n_threads,
         )  # fmt: skip
+    elif how.startswith("winograd"):
+        m = int(how[-1])
+        _winograd_backward_weight[dw.itemsize](
+            m, dy, x, *g.pad, dw.reshape(-1), _weight_scratch(g, m, len(x), dw.dtype, n_threads), n_threads
+        )
     else:
         c = g.columns
         _backward_weight[dw.itemsize](
@@ -193,3 +200,11 @@ def _tiles_scratch(
     size = _kernel.winograd_scratch(m, rows, channels, tiles, n_threads, dtype.itemsize == 8)
     size += prod(g.weight_shape) if gradient else 0
     return thread_scratch(size, dtype)[:size]
+
+
+def _weight_scratch(g: ConvGeometry, m: int, batch: int, dtype: np.dtype, n_threads: int) -> np.ndarray:
+    """Scratch for the gradient of the weights by Winograd's algorithm."""
+    size = _kernel.winograd_weight_scratch(
+        m, batch, g.channels, g.num_output, *g.out_spatial, n_threads, dtype.itemsize == 8
+    )
+    return thread_scratch(size, dtype)
