@@ -268,7 +268,7 @@ def winograd_backward_weight(
     int m, const real[:, :, :, ::1] dy, const real[:, :, :, ::1] x, int64_t top, int64_t left, real[::1] dw,
     real[::1] scratch, int n_threads,
 ):
-    """dw (O, C, 3, 3) += sum over images and places of dy (N, O, height, width) * patches of x (N, C, height, width)."""
+    """dw (O, C, 3, 3) += sum over images and places of dy (N, O, height, width) * patches of x (N, C, plane)."""
     if dy.shape[0] * dy.shape[1] * dy.shape[2] * dy.shape[3] == 0:
         return
     if x.shape[1] * x.shape[2] * x.shape[3] == 0:
