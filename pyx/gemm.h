@@ -52,6 +52,7 @@
 #define GEMM_KC 384             /* depth of a block */
 #define GEMM_KCS (GEMM_KC + 16) /* distance of the rows of a tile of A; the rest takes what a last vector overshoots */
 #define GEMM_LOOK 16            /* a microkernel asks for a line of each row of what comes next in so many steps */
+#define GEMM_AHEAD 32           /* steps that a tile of A whose rows lie side by side is asked for ahead */
 #define GEMM_PANELS 16          /* most panels of B that a task holds, in L2 */
 
 #define GEMM_INLINE static inline __attribute__((always_inline))

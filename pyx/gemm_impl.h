@@ -564,8 +564,11 @@ GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int 
             if (k == 2 * GEMM_LOOK) result = tile, result_row = 0;
         }
     }
-    for (; k < depth; k++, a += column, b += b_row, panel += keep ? panel_row : 0)
+    for (; k < depth; k++, a += column, b += b_row, panel += keep ? panel_row : 0) {
+        /* rows side by side: a tile is a line or two for each k, and what lies behind it is the next */
+        if (column > 1) __builtin_prefetch(a + GEMM_AHEAD * column);
         FN(multiply_add)(mr, nv, row, a, b, panel, sum);
+    }
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++)
 #pragma GCC unroll 2
