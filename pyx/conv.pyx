@@ -62,21 +62,15 @@ cdef extern from "winograd.h" nogil:
     int64_t winograd_scratch_float(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)
     int64_t winograd_scratch_double(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)
     void winograd_float(
-        int m, const float *w, int turned, const float *x, float *y, int64_t n_images, int64_t channels, int64_t plane,
-        int64_t outputs, int64_t height, int64_t width, const int64_t *row_from, const int64_t *inner,
+        int m, const float *w, int gradient, const float *x, float *y, int64_t n_images, int64_t channels,
+        int64_t plane, int64_t outputs, int64_t height, int64_t width, const int64_t *row_from, const int64_t *inner,
         const float *scale, const float *bias, const float *residual, int active, float slope, float *scratch,
         int n_threads)
     void winograd_double(
-        int m, const double *w, int turned, const double *x, double *y, int64_t n_images, int64_t channels,
+        int m, const double *w, int gradient, const double *x, double *y, int64_t n_images, int64_t channels,
         int64_t plane, int64_t outputs, int64_t height, int64_t width, const int64_t *row_from, const int64_t *inner,
         const double *scale, const double *bias, const double *residual, int active, double slope, double *scratch,
         int n_threads)
-    void turn_weights_float(
-        const float *w, int64_t groups, int64_t outputs, int64_t channels, int64_t taps, const int64_t *tap_to,
-        const int64_t *tap_step, float *turned, int n_threads)
-    void turn_weights_double(
-        const double *w, int64_t groups, int64_t outputs, int64_t channels, int64_t taps, const int64_t *tap_to,
-        const int64_t *tap_step, double *turned, int n_threads)
 
 cdef extern from "winograd_weight.h" nogil:
     int64_t winograd_weight_scratch_float(
@@ -230,26 +224,21 @@ def winograd(
 
 
 def winograd_backward_data(
-    int m, const real[::1] w, const real[:, :, ::1] dy, const int64_t[::1] tap_to, const int64_t[::1] tap_step,
-    const int64_t[:, ::1] row_from, const int64_t[:, ::1] inner, real[:, :, :, ::1] dx, real[::1] scratch,
-    int n_threads,
+    int m, const real[::1] w, const real[:, :, ::1] dy, const int64_t[:, ::1] row_from, const int64_t[:, ::1] inner,
+    real[:, :, :, ::1] dx, real[::1] scratch, int n_threads,
 ):
     """dx (N, C, height, width) = the gradient gathered from dy (N, O, plane) through w, by tiles of m x m."""
-    cdef int64_t outputs = dy.shape[1], channels = dx.shape[1], begin
-    if dx.shape[0] * channels * dx.shape[2] * dx.shape[3] == 0:
+    if dx.shape[0] * dx.shape[1] * dx.shape[2] * dx.shape[3] == 0:
         return
-    begin = scratch.shape[0] - outputs * channels * 9
     with nogil:
         if real is float:
-            turn_weights_float(&w[0], 1, outputs, channels, 9, &tap_to[0], &tap_step[0], &scratch[begin], n_threads)
             winograd_float(
-                m, &scratch[begin], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], outputs, dy.shape[2], channels,
+                m, &w[0], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], dy.shape[1], dy.shape[2], dx.shape[1],
                 dx.shape[2], dx.shape[3], &row_from[0, 0], &inner[0, 0], NULL, NULL, NULL, False, 0, &scratch[0],
                 n_threads)
         else:
-            turn_weights_double(&w[0], 1, outputs, channels, 9, &tap_to[0], &tap_step[0], &scratch[begin], n_threads)
             winograd_double(
-                m, &scratch[begin], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], outputs, dy.shape[2], channels,
+                m, &w[0], True, &dy[0, 0, 0], &dx[0, 0, 0, 0], dx.shape[0], dy.shape[1], dy.shape[2], dx.shape[1],
                 dx.shape[2], dx.shape[3], &row_from[0, 0], &inner[0, 0], NULL, NULL, NULL, False, 0, &scratch[0],
                 n_threads)
 

@@ -64,10 +64,10 @@ GEMM_INLINE void FN(transform_output)(const int m, const FN(vec) *p, FN(vec) *to
     }
 }
 
-/* Where element (row, channel, tap) of the weights lies, and which tap is first. */
+/* Where element (row, channel) of the weights begins, and whether its nine taps count from the last. */
 typedef struct {
     const REAL *data, *end;
-    int64_t rows, row, channel, tap;
+    int64_t rows, row, channel;
     int flipped;
 } FN(kernels);
 
@@ -79,16 +79,15 @@ GEMM_INLINE void FN(winograd_weights)(const int m, const FN(kernels) *w, int64_t
     for (int64_t c0 = 0; c0 < channels; c0 += FN(LANES)) {
         const int64_t nc = GEMM_MIN(channels - c0, FN(LANES)), row = FN(ROOM);
         const REAL *from = w->data + first * w->row + c0 * w->channel;
-        const int64_t c_step = (w->tap == 1 ? 9 : 1) * row, t_step = (w->tap == 1 ? 1 : nc) * row;
-        if (w->tap == 1) FN(copy_transposed)(from, w->row, w->end, 9 * nc, n, temp, row, 1);
+        if (w->channel == 9) FN(copy_transposed)(from, w->row, w->end, 9 * nc, n, temp, row, 1);
         else
-            for (int t = 0; t < 9; t++)
-                FN(copy_transposed)(from + t * w->tap, w->row, w->end, nc, n, temp + t * t_step, row, 1);
+            for (int64_t c = 0; c < nc; c++)
+                FN(copy_transposed)(from + c * w->channel, w->row, w->end, 9, n, temp + c * 9 * row, row, 1);
         for (int64_t c = 0; c < nc; c++)
             for (int64_t r = 0; r < n; r += FN(LANES)) {
-                const REAL *g = temp + c * c_step + r;
+                const REAL *g = temp + c * 9 * row + r;
                 FN(vec) half[3][6], u[6];
-#define G(t) FN(load)(g + (w->flipped ? 8 - (t) : (t)) * t_step)
+#define G(t) FN(load)(g + (w->flipped ? 8 - (t) : (t)) * row)
 #pragma GCC unroll 3
                 for (int j = 0; j < 3; j++) FN(transform_weights)(m, G(j), G(3 + j), G(6 + j), half[j]);
 #undef G
@@ -390,16 +389,16 @@ static void FN(winograd_tiles)(int m, const FN(kernels) *w, const FN(images) *v,
 
 /* y (N, outputs, height, width) = act(3 x 3 kernels * x (N, channels, plane) * scale + bias + residual).
 
-   turned: w is [output][tap][channel], taps from last to first (for gradients), else [output][channel][tap].
+   w is [output][channel][tap] or, for a gradient, [channel][output][tap], taps from last to first.
    row_from (m + 2, tiles down), inner (2, 3): see FN(images), for a vertical stride of m. */
-static void FN(winograd)(int m, const REAL *w, int turned, const REAL *x, REAL *y, int64_t n_images, int64_t channels,
+static void FN(winograd)(int m, const REAL *w, int gradient, const REAL *x, REAL *y, int64_t n_images, int64_t channels,
                          int64_t plane, int64_t outputs, int64_t height, int64_t width, const int64_t *row_from,
                          const int64_t *inner, const REAL *scale, const REAL *bias, const REAL *residual, int active,
                          REAL slope, REAL *scratch, int n_threads)
 {
     const int64_t down = gemm_ceil_div(height, m), across = gemm_ceil_div(width, m), all = n_images * channels * plane;
-    const FN(kernels) kernels = {w, w + outputs * channels * 9, outputs, channels * 9, turned ? 1 : 9,
-                                 turned ? channels : 1, turned};
+    const FN(kernels) kernels = {w, w + outputs * channels * 9, outputs, gradient ? 9 : channels * 9,
+                                 gradient ? outputs * 9 : 9, gradient};
     const FN(images) view = {x, x + all, channels * plane, plane, channels, down, across * m, 1, m + 2, 2,
                              row_from, inner, 0};
     const FN(winograd_result) result = {y, outputs * height * width, height * width, height, width, down, across,

@@ -92,10 +92,10 @@ def conv_backward_data(
             _planes_scratch(g, dx.dtype, n_threads), n_threads,
         )  # fmt: skip
     elif how.startswith("winograd"):
-        m, t = int(how[-1]), g.gradient
+        m = int(how[-1])
         tiles = g.tiles(m, gradient=True)
         _winograd_backward_data[dx.itemsize](
-            m, w.reshape(-1), _planes(dy), t.tap_to, t.tap_step, tiles.row_from, tiles.inner, dx,
+            m, w.reshape(-1), _planes(dy), tiles.row_from, tiles.inner, dx,
             _tiles_scratch(g, m, len(dx), dx.dtype, n_threads, True), n_threads,
         )  # fmt: skip
     else:
@@ -192,14 +192,13 @@ def _planes_scratch(g: ConvGeometry, dtype: np.dtype, n_threads: int) -> np.ndar
 def _tiles_scratch(
     g: ConvGeometry, m: int, batch: int, dtype: np.dtype, n_threads: int, gradient: bool
 ) -> np.ndarray:
-    """Scratch for Winograd's algorithm; for gradients the turned weights lie at its end."""
+    """Scratch for Winograd's algorithm, forward or for the gradient of the images."""
     rows, channels, places = g.num_output, g.channels, g.out_spatial
     if gradient:
         rows, channels, places = channels, rows, g.spatial
     tiles = batch * prod(-(-n // m) for n in places)
     size = _kernel.winograd_scratch(m, rows, channels, tiles, n_threads, dtype.itemsize == 8)
-    size += prod(g.weight_shape) if gradient else 0
-    return thread_scratch(size, dtype)[:size]
+    return thread_scratch(size, dtype)
 
 
 def _weight_scratch(g: ConvGeometry, m: int, batch: int, dtype: np.dtype, n_threads: int) -> np.ndarray:
