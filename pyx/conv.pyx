@@ -44,11 +44,13 @@ cdef extern from "conv.h" nogil:
     void conv_backward_data_float(
         const float *w, const float *dy, float *dx, int64_t n_images, int64_t groups, int64_t channels, int64_t plane,
         int64_t outputs, int64_t places, int64_t taps, const int64_t *tap_to, const int64_t *tap_step,
-        const int64_t *phases, int64_t n_phases, const int64_t *tables, float *turned, float *scratch, int n_threads)
+        const int64_t *phases, int64_t n_phases, const int64_t *tables, float *turned, float *phase,
+        float *scratch, int n_threads)
     void conv_backward_data_double(
         const double *w, const double *dy, double *dx, int64_t n_images, int64_t groups, int64_t channels,
         int64_t plane, int64_t outputs, int64_t places, int64_t taps, const int64_t *tap_to, const int64_t *tap_step,
-        const int64_t *phases, int64_t n_phases, const int64_t *tables, double *turned, double *scratch, int n_threads)
+        const int64_t *phases, int64_t n_phases, const int64_t *tables, double *turned, double *phase,
+        double *scratch, int n_threads)
     void conv_backward_weight_float(
         const float *dy, const float *x, float *dw, int64_t n_images, int64_t groups, int64_t channels, int64_t plane,
         int64_t outputs, const int64_t *sizes, const int64_t *row_from, const int64_t *inner, float *partial,
@@ -165,13 +167,13 @@ def backward_data(
             conv_backward_data_float(
                 w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
                 tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
-                &scratch[panels], &scratch[0], n_threads)
+                &scratch[panels], &scratch[panels] + w.shape[0], &scratch[0], n_threads)
         else:
             panels = panels * product_scratch_double(GEMM_PANELS)
             conv_backward_data_double(
                 w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
                 tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
-                &scratch[panels], &scratch[0], n_threads)
+                &scratch[panels], &scratch[panels] + w.shape[0], &scratch[0], n_threads)
 
 
 def backward_weight(

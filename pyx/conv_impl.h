@@ -57,20 +57,37 @@ static void FN(turn_weights)(const REAL *w, int64_t groups, int64_t outputs, int
     }
 }
 
+/* dx[plane p][row_to[row] + j * column] = sums[p][row][j]: a phase goes to its places in the planes of images. */
+static void FN(spread)(const REAL *sums, int64_t n_planes, int64_t rows, int64_t width, int64_t column,
+                       const int64_t *row_to, REAL *dx, int64_t plane, int n_threads)
+{
+#pragma omp parallel for num_threads(n_threads) schedule(static)
+    for (int64_t p = 0; p < n_planes; p++)
+        for (int64_t row = 0; row < rows; row++) {
+            const REAL *from = sums + (p * rows + row) * width;
+            REAL *to = dx + p * plane + row_to[row];
+            for (int64_t j = 0; j < width; j++) to[j * column] = from[j];
+        }
+}
+
 /* dx = the gradient gathered from dy, one product for each phase of the stride; where a phase meets nothing, zeros.
+
+   Where there are several phases, each is summed side by side in `phase` first: its places in dx, single elements, would
+   else be met again for each block of the depth.
 
    phases: for each, 9 numbers: rows, width, n_outer, n_inner, column step of the result, and where its turned
    weights, row_from, inner and row_to begin; the last three in `tables`. */
 static void FN(conv_backward_data)(const REAL *w, const REAL *dy, REAL *dx, int64_t n_images, int64_t groups,
                                    int64_t channels, int64_t plane, int64_t outputs, int64_t places, int64_t taps,
                                    const int64_t *tap_to, const int64_t *tap_step, const int64_t *phases,
-                                   int64_t n_phases, const int64_t *tables, REAL *turned, REAL *scratch, int n_threads)
+                                   int64_t n_phases, const int64_t *tables, REAL *turned, REAL *phase, REAL *scratch, int n_threads)
 {
+    const int64_t n_planes = n_images * groups * channels;
     int empty = 0;
     for (int64_t p = 0; p < n_phases; p++) empty |= phases[9 * p + 2] * phases[9 * p + 3] == 0;
     if (empty) {
 #pragma omp parallel for num_threads(n_threads) schedule(static)
-        for (int64_t i = 0; i < n_images * groups * channels; i++) memset(dx + i * plane, 0, plane * sizeof(REAL));
+        for (int64_t i = 0; i < n_planes; i++) memset(dx + i * plane, 0, plane * sizeof(REAL));
     }
     FN(turn_weights)(w, groups, outputs, channels, taps, tap_to, tap_step, turned, n_threads);
     for (int64_t p = 0; p < n_phases; p++, phases += 9) {
@@ -82,11 +99,13 @@ static void FN(conv_backward_data)(const REAL *w, const REAL *dy, REAL *dx, int6
         const int64_t per_group = outputs * channels * taps;
         const FN(operand) a = {NULL, 0, turned + phases[5], turned + groups * per_group, depth, 1};
         const FN(operand) b = {.images = &view};
-        FN(result) c = {dx, plane, groups * channels * plane, rows, width, phases[4], tables + phases[8]};
-        if (n_phases == 1) c.rows = 1, c.width = rows * width, c.column = 1, c.row_to = NULL;
+        const int64_t count = rows * width;
+        const FN(result) c = {n_phases > 1 ? phase : dx, count, groups * channels * count, 1, count, 1, NULL};
         const FN(epilogue) e = {0};
-        const FN(distance) step = {per_group, outputs * places, channels * plane, 0};
-        FN(multiply)(&a, &b, &c, channels, n_images * rows * width, depth, groups, &step, &e, 0, scratch, n_threads);
+        const FN(distance) step = {per_group, outputs * places, channels * count, 0};
+        FN(multiply)(&a, &b, &c, channels, n_images * count, depth, groups, &step, &e, 0, scratch, n_threads);
+        if (n_phases > 1)
+            FN(spread)(phase, n_planes, rows, width, phases[4], tables + phases[8], dx, plane, n_threads);
     }
 }
 

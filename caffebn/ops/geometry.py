@@ -356,12 +356,15 @@ class Gradient(NamedTuple):
         phase begin, and where in `tables` its ``row_from`` and ``inner`` (see Columns) and the place of each row in
         the image begin.
     tables : ndarray of int64
+    room : int
+        Elements of an image in its largest phase, where there are several.
     """
 
     tap_to: np.ndarray
     tap_step: np.ndarray
     phases: np.ndarray
     tables: np.ndarray
+    room: int
 
     @classmethod
     def of(cls, g: ConvGeometry) -> Gradient:
@@ -405,6 +408,7 @@ class Gradient(NamedTuple):
             tap_step,
             np.array(phases, np.int64).reshape(-1, 9),
             np.concatenate([*tables, np.zeros(1, np.int64)]),
+            g.channels * max(int(p[0] * p[1]) for p in phases) if len(phases) > 1 else 0,
         )
 
 

@@ -102,7 +102,7 @@ def conv_backward_data(
         t = g.gradient
         _backward_data[dx.itemsize](
             w.reshape(-1), _grouped(dy, g.group), t.tap_to, t.tap_step, t.phases, t.tables, _grouped(dx, g.group),
-            _scratch(g, len(dx), dx.dtype, n_threads), n_threads,
+            _scratch(g, len(dx), dx.dtype, n_threads, g.gradient.room), n_threads,
         )  # fmt: skip
 
 
@@ -174,11 +174,11 @@ def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
     return x.reshape(len(x), groups, x.shape[1] // groups, prod(x.shape[2:]))
 
 
-def _scratch(g: ConvGeometry, batch: int, dtype: np.dtype, n_threads: int) -> np.ndarray:
-    """Scratch for the products of all threads."""
+def _scratch(g: ConvGeometry, batch: int, dtype: np.dtype, n_threads: int, room: int = 0) -> np.ndarray:
+    """Scratch for the products of all threads, and `room` elements for each image."""
     depth = batch * g.places
     size = _kernel.scratch_size(g.kernel_count, prod(g.weight_shape), depth, n_threads, dtype.itemsize == 8)
-    return thread_scratch(size, dtype)
+    return thread_scratch(size + batch * room, dtype)
 
 
 def _planes_scratch(g: ConvGeometry, dtype: np.dtype, n_threads: int) -> np.ndarray:
