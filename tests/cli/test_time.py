@@ -47,6 +47,17 @@ def test_table(run, train_file):
     )
 
 
+def test_directions_with_algorithms_of_their_own(run, train_file):
+    text = train_file.read_text().replace("dim: 3 dim: 6 dim: 5", "dim: 3 dim: 16 dim: 16")
+    train_file.write_text(text.replace("num_output: 4", "num_output: 16"))
+    (line,) = (
+        line for line in run("time", train_file, "-n", 1).stdout.splitlines() if "Convolution," in line
+    )
+    assert line.split()[1:7] == ["Convolution,", "gemm", "/", "winograd4", "/", "gemm"]
+    found = json.loads(run("time", train_file, "-n", 1, "--forward-only", "--json").stdout)
+    assert found["layers"][2]["algorithm"] == {"forward": "gemm"}
+
+
 def test_forward_only(run, train_file):
     result = run("time", train_file, "-n", 1, "--forward-only")
     assert "backward" not in result.stdout and "forward" in result.stdout
