@@ -1,6 +1,6 @@
 """Initial values of parameters, by the names that a FillerParameter may have.
 
-Each filler takes the shape, the FillerParameter and a generator, and returns float64 values.
+Each filler takes the array to fill, the FillerParameter and a generator; numbers are drawn in float64.
 ``fan_in = count / shape[0]`` and ``fan_out = count / shape[1]`` (`count` for one axis), also for a
 Deconvolution, whose ``shape[0]`` is the number of input channels.
 """
@@ -17,10 +17,12 @@ from caffebn.proto import Message
 
 __all__ = ["FILLERS", "fill"]
 
-Filler = Callable[[tuple[int, ...], Message, np.random.Generator], np.ndarray]
+Filler = Callable[[np.ndarray, Message, np.random.Generator], None]
 
 FILLERS: dict[str, Filler] = {}
 """Filler by type name."""
+
+_PIECE = 2**15  # numbers that are drawn at a time
 
 
 def filler(name: str) -> Callable[[Filler], Filler]:
@@ -38,7 +40,7 @@ def fill(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
 
     Parameters
     ----------
-    array : ndarray
+    array : ndarray, C-contiguous
         The parameter; overwritten.
     param : Message
         A FillerParameter; its default is the constant 0.
@@ -59,7 +61,15 @@ def fill(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
             param.where_of("type") or param.where,
         ) from None
     if array.size:  # no values have no fan
-        array[...] = make(array.shape, param, rng)
+        make(array, param, rng)
+
+
+def _draw(array: np.ndarray, draw: Callable[[int], np.ndarray]) -> None:
+    """Fill `array` with the numbers that ``draw(n)`` gives, a piece at a time, which stays in the cache."""
+    flat = array.reshape(-1)
+    for at in range(0, array.size, _PIECE):
+        piece = flat[at : at + _PIECE]
+        piece[...] = draw(len(piece))
 
 
 def _fan(shape: Sequence[int], param: Message) -> float:
@@ -70,51 +80,50 @@ def _fan(shape: Sequence[int], param: Message) -> float:
 
 
 @filler("constant")
-def _constant(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
-    return np.full(shape, param.value)
+def _constant(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
+    array[...] = param.value
 
 
 @filler("uniform")
-def _uniform(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
+def _uniform(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
     if param.min > param.max:
         raise NetError(f"filler uniform: min {param.min:g} is larger than max {param.max:g}", param.where)
-    return rng.uniform(param.min, param.max, shape)
+    _draw(array, lambda n: rng.uniform(param.min, param.max, n))
 
 
 @filler("gaussian")
-def _gaussian(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
+def _gaussian(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
     if param.std < 0:
         raise NetError(f"filler gaussian: std {param.std:g} is negative", param.where_of("std"))
-    values = rng.normal(param.mean, param.std, shape)
+    _draw(array, lambda n: rng.normal(param.mean, param.std, n))
     if param.sparse >= 0:
         # each output is to have `sparse` inputs on average; Caffe divides by the first axis
-        if not shape:
+        if not array.ndim:
             raise NetError("filler gaussian: sparse needs a blob with axes", param.where_of("sparse"))
-        values *= rng.random(shape) < param.sparse / shape[0]
-    return values
+        array *= rng.random(array.shape) < param.sparse / len(array)
 
 
 @filler("positive_unitball")
-def _positive_unitball(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
-    if not shape:
-        return np.ones(shape)
-    rows = rng.random((shape[0], prod(shape[1:])))
-    return (rows / rows.sum(axis=1, keepdims=True)).reshape(shape)
+def _positive_unitball(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
+    rows = rng.random((len(array), prod(array.shape[1:]))) if array.ndim else np.ones((1, 1))
+    array[...] = (rows / rows.sum(axis=1, keepdims=True)).reshape(array.shape)
 
 
 @filler("xavier")
-def _xavier(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
-    bound = sqrt(3 / _fan(shape, param))
-    return rng.uniform(-bound, bound, shape)
+def _xavier(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
+    bound = sqrt(3 / _fan(array.shape, param))
+    _draw(array, lambda n: rng.uniform(-bound, bound, n))
 
 
 @filler("msra")
-def _msra(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
-    return rng.normal(0, sqrt(2 / _fan(shape, param)), shape)
+def _msra(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
+    std = sqrt(2 / _fan(array.shape, param))
+    _draw(array, lambda n: rng.normal(0, std, n))
 
 
 @filler("bilinear")
-def _bilinear(shape: tuple[int, ...], param: Message, rng: np.random.Generator) -> np.ndarray:
+def _bilinear(array: np.ndarray, param: Message, rng: np.random.Generator) -> None:
+    shape = array.shape
     if len(shape) != 4 or shape[2] != shape[3]:
         raise NetError(
             f"filler bilinear needs a square kernel with 4 axes, found {'x'.join(map(str, shape)) or 'no axes'}",
@@ -124,4 +133,4 @@ def _bilinear(shape: tuple[int, ...], param: Message, rng: np.random.Generator) 
     f = ceil(k / 2)
     c = (k - 1) / (2 * f)
     line = 1 - np.abs(np.arange(k) / f - c)
-    return np.broadcast_to(np.outer(line, line), shape)
+    array[...] = np.outer(line, line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from caffebn import fillers
 from caffebn.errors import NetError
 from caffebn.fillers import FILLERS, fill
 from caffebn.proto import Message, text
@@ -139,3 +140,10 @@ def test_refusals(shape, definition, said):
         filled(shape, definition)
     assert caught.value.message == said
     assert caught.value.where is not None
+
+
+@pytest.mark.parametrize("filler", ["uniform", "gaussian", "xavier", "msra"])
+def test_drawing_in_pieces_changes_no_number(monkeypatch, filler):
+    at_once = filled((7, 11), f'type: "{filler}"')
+    monkeypatch.setattr(fillers, "_PIECE", 10)
+    np.testing.assert_array_equal(filled((7, 11), f'type: "{filler}"'), at_once)
