@@ -3,8 +3,8 @@
 Each `pyx/<family>.pyx` is translated to C once, and that C file is compiled for every level into
 `caffebn._kernels.<level>.<family>`; `caffebn/ops/level.py` picks a level on import.  Code that all
 modules share (Cython's memory views) lives once in `caffebn._kernels.shared`, which makes the build
-four times quicker and the wheel a third of the size.  `pyx/cpuid.pyx` and the shared module are
-compiled for any processor of the architecture, since they run before the level is known.
+four times quicker and the wheel a third of the size.  `pyx/cpuid.pyx`, `pyx/wire.pyx` and the shared module are
+compiled once, for any processor of the architecture: they run before the level is known, or would gain nothing by one.
 
 Environment
 -----------
@@ -34,8 +34,9 @@ NO_OPENMP = os.environ.get("CAFFEBN_NO_OPENMP", "0") == "1"
 
 PACKAGE = "caffebn._kernels"
 SHARED = f"{PACKAGE}.shared"
-FAMILIES = sorted(p.stem for p in Path("pyx").glob("*.pyx") if p.stem != "cpuid")
-MODULES = ["shared", "cpuid", *FAMILIES]
+ONCE = ["cpuid", "wire"]
+FAMILIES = sorted(p.stem for p in Path("pyx").glob("*.pyx") if p.stem not in ONCE)
+MODULES = ["shared", *ONCE, *FAMILIES]
 
 # The levels are those of the x86-64 psABI (x86-64-v2, v3, v4), spelled out because compilers older
 # than gcc 11 and clang 12 do not know -march=x86-64-v3.  caffebn/ops/level.py asks the processor for
@@ -126,7 +127,8 @@ def kernel(name, source, flags):
 
 def kernels():
     yield kernel(SHARED, "shared", ANY)
-    yield kernel(f"{PACKAGE}.cpuid", "cpuid", ANY)
+    for module in ONCE:
+        yield kernel(f"{PACKAGE}.{module}", module, ANY)
     for family in FAMILIES:
         for level, flags in LEVELS.items():
             contract = "fast" if family in FUSED_MULTIPLY_ADD else "off"

@@ -34,8 +34,11 @@ def extensions(build):
     return {e.name: e for e in build["kernels"]()}
 
 
+ONCE = {"cpuid", "wire"}  # compiled once, not for each level
+
+
 def families(checkout: Path) -> set[str]:
-    return {p.stem for p in (checkout / "pyx").glob("*.pyx")} - {"cpuid"}
+    return {p.stem for p in (checkout / "pyx").glob("*.pyx")} - ONCE
 
 
 def compiled(folder: Path) -> set[str]:
@@ -51,7 +54,7 @@ def test_every_family_is_in_the_package_at_every_level(checkout, name):
 def test_package_holds_no_other_compiled_modules():
     folders = {p.parent.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*") if p.suffix == ".so"}
     assert folders == {"_kernels"} | {f"_kernels/{name}" for name in level.built()}
-    assert compiled(PACKAGE / "_kernels") == {"cpuid", "shared"}
+    assert compiled(PACKAGE / "_kernels") == {"shared", *ONCE}
 
 
 def test_data_files_are_in_the_package(checkout):
@@ -75,12 +78,12 @@ def test_every_kernel_is_built_for_every_level(build, extensions, checkout):
     expected = {
         f"caffebn._kernels.{name}.{family}" for name in build["LEVELS"] for family in families(checkout)
     }
-    assert set(extensions) == expected | {"caffebn._kernels.cpuid", "caffebn._kernels.shared"}
+    assert set(extensions) == expected | {f"caffebn._kernels.{name}" for name in ("shared", *ONCE)}
 
 
-def test_modules_that_run_before_the_level_is_known_need_no_level(build, extensions):
-    assert extensions["caffebn._kernels.cpuid"].flags == build["ANY"]
-    assert extensions["caffebn._kernels.shared"].flags == build["ANY"]
+def test_modules_that_are_compiled_once_need_no_level(build, extensions):
+    for name in ("shared", *ONCE):
+        assert extensions[f"caffebn._kernels.{name}"].flags == build["ANY"]
 
 
 def test_only_products_may_fuse_multiply_and_add(extensions):

@@ -1,7 +1,7 @@
 """A reader of the binary form, driven by the schema, that trusts nothing in the file.
 
 Weights are not read: a packed array field becomes a view on the buffer.  Everything
-else is read value by value, and the number of these values is bounded, so a hostile
+else is read value by value, in `pyx/wire.pyx`, and the number of these values is bounded, so a hostile
 file costs bounded time and memory.  Messages of the schema do not contain themselves,
 which bounds the depth.
 """
@@ -9,13 +9,13 @@ which bounds the depth.
 from __future__ import annotations
 
 import gc
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
 
+from caffebn._kernels import wire as wire_kernel
 from caffebn.errors import FormatError
 from caffebn.proto import wire
 from caffebn.proto.message import Message, Repeated, new
@@ -26,8 +26,6 @@ __all__ = ["MAX_FIELDS", "Reader"]
 
 #: How many values a file may hold, elements of numpy arrays not counted.
 MAX_FIELDS = 1_000_000
-
-_FIXED = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
 
 
 @contextmanager
@@ -45,32 +43,40 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-class Reader:
-    """Reads one message from a buffer of bytes; the buffer must outlive the message's arrays."""
+class Reader(wire_kernel.Scanner):
+    """Reads one message from a buffer of bytes; the buffer must outlive the message's arrays.
+
+    What is frequent is in `Scanner`, which calls the methods below.
+    """
 
     def __init__(self, buffer: Any, filename: str):
-        self._view = memoryview(buffer).toreadonly().cast("B")
+        super().__init__(memoryview(buffer).toreadonly().cast("B"), MAX_FIELDS, new, Repeated)
         self._filename = filename
-        self._count = 0
-        self._path: list[tuple[Message, Field]] = []
 
     def message(self, type: MessageType) -> Message:
         """Read the whole buffer as one message."""
         message = new(type)
         with _no_collection():
-            self._fields(message, 0, len(self._view))
+            self.fields(message, 0, len(self.view))
         return message
 
     def _error(self, at: int, words: str) -> NoReturn:
         path = self._named_path()
         raise FormatError(
-            f"{self._filename}: byte {at}: {path}{': ' if path else ''}{words}{_guess(self._view)}"
+            f"{self._filename}: byte {at}: {path}{': ' if path else ''}{words}{_guess(self.view)}"
+        )
+
+    def _too_long(self, at: int, name: str, length: int, left: int) -> NoReturn:
+        self._error(
+            at,
+            f"{name} claims {length} bytes, but only {left} are left; "
+            "the file is cut off or damaged, fetch it again",
         )
 
     def _named_path(self) -> str:
         """Name the message being read, such as ``layer[3] "conv1".blobs[0]``."""
         steps = []
-        for message, field in self._path:
+        for message, field in self.path:
             value = message.__dict__[field.name]
             step = field.name
             if field.repeated:  # it is the last one so far
@@ -80,84 +86,19 @@ class Reader:
             steps.append(step)
         return ".".join(steps)
 
-    # -- messages
-
-    def _fields(self, message: Message, at: int, end: int) -> None:
-        """Read the fields between `at` and `end` into `message`."""
-        # this loop runs thousands of times for each net: what is frequent stands here, without a call
-        view, values, by_tag = self._view, message.__dict__, message._type.by_tag
-        pieces: dict[Field, list[np.ndarray]] = {}
-        while at < end:
-            start = at
-            tag = view[at]
-            at += 1
-            if tag > 0x7F:
-                tag, at = self._varint(start, end)
-            self._count += 1
-            if self._count > MAX_FIELDS:
-                self._too_many(start)
-            field = by_tag.get(tag)
-            if field is None:
-                at = self._unknown(message, tag, start, at, end)
-                continue
-            name = field.name
-            if tag & 7 == wire.BYTES:
-                if at < end and (length := view[at]) < 0x80:
-                    at += 1
-                else:
-                    length, at = self._varint(at, end)
-                stop = at + length
-                if stop > end:
-                    self._too_long(start, name, length, end - at)
-                kind = field.kind
-                if kind == "message":
-                    if field.type.required and _is_of_a_fork(message, field):
-                        self._keep(message, tag, at, stop)
-                    else:
-                        self._submessage(message, field, at, stop)
-                elif kind == "string":
-                    _store(values, field, str(view[at:stop], "utf-8", "surrogateescape"))
-                elif kind == "bytes":
-                    _store(values, field, bytes(view[at:stop]))
-                elif field.array:
-                    _join(values, field, self._packed_array(field, at, stop), pieces)
-                else:
-                    self._packed(message, field, at, stop)
-                at = stop
-            elif field.array:
-                array, at = self._unpacked_array(field, start, at, end)
-                _join(values, field, array, pieces)
-            else:
-                at = self._scalar(message, field, at, end)
-        for field, arrays in pieces.items():
-            values[field.name] = np.concatenate(arrays)
-        for field in message._type.required:
-            if field.name not in values:
-                self._error(end, f"{field.owner} needs the field {field.name}")
-
-    def _submessage(self, message: Message, field: Field, at: int, stop: int) -> None:
-        # a second occurrence of one that is not repeated is merged into the first, as protocol buffers have it
-        child = None if field.repeated else message.__dict__.get(field.name)
-        if child is None:
-            child = new(field.type)
-            _store(message.__dict__, field, child)
-        self._path.append((message, field))
-        self._fields(child, at, stop)
-        self._path.pop()
-
     def _unknown(self, message: Message, tag: int, start: int, at: int, end: int) -> int:
         """Keep a field that the schema does not have, or has with another wire type; return the place behind it."""
         number, wire_type = tag >> 3, tag & 7
         if not 0 < number <= wire.MAX_FIELD_NUMBER:
             self._error(start, f"{number} is no number of a field")
         if wire_type == wire.BYTES:
-            length, at = self._varint(at, end)
+            length, at = self.varint(at, end)
             stop = at + length
             if stop > end:
                 field = message._type.by_number.get(number)
                 self._too_long(start, field.name if field else f"field {number}", length, end - at)
         elif wire_type == wire.VARINT:
-            stop = self._varint(at, end)[1]
+            stop = self.varint(at, end)[1]
         elif wire_type in (wire.FIXED64, wire.FIXED32):
             stop = at + (8 if wire_type == wire.FIXED64 else 4)
             if stop > end:
@@ -171,88 +112,39 @@ class Reader:
 
     def _keep(self, message: Message, tag: int, at: int, stop: int) -> None:
         number, wire_type = tag >> 3, tag & 7
-        data = bytes(self._view[at:stop])
+        data = bytes(self.view[at:stop])
         if wire_type == wire.VARINT:
-            data = wire.varint(self._varint(at, stop)[0])  # a number may be written longer than it needs
+            data = wire.varint(self.varint(at, stop)[0])  # a number may be written longer than it needs
         message.unknown.append(UnknownBinary(number, wire_type, data))
 
-    def _too_many(self, at: int) -> NoReturn:
-        self._error(at, f"more than {MAX_FIELDS} values in one file")
+    def _is_of_a_fork(self, message: Message, field: Field) -> bool:
+        """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
+        type_name = message.__dict__.get("type")
+        return (
+            field.owner == "LayerParameter"
+            and type_name is not None
+            and parameter_field(type_name) is not field
+        )
 
-    # -- values
-
-    def _varint(self, at: int, end: int) -> tuple[int, int]:
-        """Return the varint at `at` and the place behind it."""
-        start, value, shift = at, 0, 0
-        while at < end:
-            byte = self._view[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 2**64 - 1, at
-            shift += 7
-            if shift > 63:
-                self._error(start, "a number of more than ten bytes")
-        self._error(start, "the file or the message ends within a number")
-
-    def _packed(self, message: Message, field: Field, at: int, stop: int) -> None:
-        """Read the numbers between `at` and `stop`."""
-        while at < stop:
-            self._count += 1
-            if self._count > MAX_FIELDS:
-                self._too_many(at)
-            at = self._scalar(message, field, at, stop)
-
-    def _scalar(self, message: Message, field: Field, at: int, end: int) -> int:
-        """Read one number of `field` and return the place behind it."""
-        value: Any
-        kind = field.kind
-        if field.wire_type != wire.VARINT:
-            form = _FIXED[kind]
-            stop = at + form.size
-            if stop > end:
-                self._error(at, f"{field.name}: the file or the message ends within a number")
-            (value,) = form.unpack_from(self._view, at)
-        else:
-            if at < end and (value := self._view[at]) < 0x80:
-                stop = at + 1
-            else:
-                value, stop = self._varint(at, end)
-            if kind == "bool":
-                value = value != 0
-            elif kind == "uint32":
-                value &= 2**32 - 1
-            elif kind == "int64":
-                value -= value >> 63 << 64
-            elif kind != "uint64":
-                value &= 2**32 - 1
-                value -= value >> 31 << 32
-                if kind == "enum":
-                    if value not in field.type.by_number:
-                        self._keep(message, field.number << 3 | wire.VARINT, at, stop)
-                        return stop
-                    value = field.type.by_number[value]
-        _store(message.__dict__, field, value)
-        return stop
-
-    def _packed_array(self, field: Field, at: int, stop: int) -> np.ndarray:
+    def _array(self, field: Field, at: int, stop: int) -> np.ndarray:
+        """Return the packed elements between `at` and `stop`."""
         dtype = field.dtype
         count, rest = divmod(stop - at, dtype.itemsize)
         if rest:
             self._error(at, f"{field.name}: {stop - at} bytes are no whole number of {field.kind} values")
-        return np.frombuffer(self._view, dtype, count, at) if count else np.empty(0, dtype)
+        return np.frombuffer(self.view, dtype, count, at) if count else np.empty(0, dtype)
 
-    def _unpacked_array(self, field: Field, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
+    def _elements(self, field: Field, start: int, at: int, end: int) -> tuple[np.ndarray, int]:
         """Gather the run of elements, each behind its own tag, whose first tag is at `start`."""
         dtype = field.dtype
         head, stop = at - start, at + dtype.itemsize
         if stop > end:
             self._error(at, f"{field.name}: the file or the message ends within a number")
-        if self._view[stop : min(stop + head, end)] != self._view[start:at]:
-            return np.frombuffer(self._view, dtype, 1, at), stop
+        if self.view[stop : min(stop + head, end)] != self.view[start:at]:
+            return np.frombuffer(self.view, dtype, 1, at), stop
         stride = stop - start
         most = (end - start) // stride
-        items = np.frombuffer(self._view, np.uint8, most * stride, start).reshape(most, stride)
+        items = np.frombuffer(self.view, np.uint8, most * stride, start).reshape(most, stride)
         tag = items[0, :head]
         count, block = 1, 4
         while count < most:
@@ -266,41 +158,14 @@ class Reader:
         values.flags.writeable = False
         return values, start + count * stride
 
-    def _too_long(self, at: int, name: str, length: int, left: int) -> NoReturn:
-        self._error(
-            at,
-            f"{name} claims {length} bytes, but only {left} are left; "
-            "the file is cut off or damaged, fetch it again",
-        )
-
-
-def _is_of_a_fork(message: Message, field: Field) -> bool:
-    """Whether a layer has at this number what cannot be Caffe's: parameters of another type than its own."""
-    type_name = message.__dict__.get("type")
-    return (
-        field.owner == "LayerParameter" and type_name is not None and parameter_field(type_name) is not field
-    )
-
-
-def _store(values: dict[str, Any], field: Field, value: Any) -> None:
-    """Set the value of a field, or append it to those of a repeated one."""
-    name = field.name
-    if not field.repeated:
-        values[name] = value
-        return
-    elements = values.get(name)
-    if elements is None:
-        elements = values[name] = Repeated(field)
-    list.append(elements, value)
-
-
-def _join(
-    values: dict[str, Any], field: Field, array: np.ndarray, pieces: dict[Field, list[np.ndarray]]
-) -> None:
-    """Set the array of a field; where there is one already, gather both, and what follows, in `pieces`."""
-    earlier = values.setdefault(field.name, array)
-    if earlier is not array:
-        pieces.setdefault(field, [earlier]).append(array)
+    def _complete(self, message: Message, pieces: dict[str, list[np.ndarray]], end: int) -> None:
+        """Join the pieces of arrays, and check that what is required is there."""
+        values = message.__dict__
+        for name, arrays in pieces.items():
+            values[name] = np.concatenate(arrays)
+        for field in message._type.required:
+            if field.name not in values:
+                self._error(end, f"{field.owner} needs the field {field.name}")
 
 
 def _guess(view: memoryview) -> str:
