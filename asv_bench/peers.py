@@ -123,7 +123,7 @@ class Channels:
         self.y, self.dx = np.zeros(shape, "f"), np.zeros(shape, "f")
         self.scale, self.shift = rng.uniform(0.5, 1.5, (2, channels)).astype("f")
         self.dscale, self.dshift = np.zeros((2, channels), "f")
-        self.mean, self.var, self.inv_std, self.a, self.b = np.zeros((5, channels))
+        self.mean, self.var, self.inv_std = np.zeros((3, channels))
         self.ops = ops.get("cpu")
 
     def forward(self) -> None:
@@ -138,7 +138,9 @@ class Channels:
         )  # fmt: skip
 
     def inference(self) -> None:
-        self.ops.affine_act(self.x, self.a, self.b, None, 0.0, self.y)
+        self.ops.normalize_act(
+            self.x, self.mean, self.inv_std, self.scale, self.shift, None, 0.0, self.y
+        )
 
     def torch_forward(self) -> tuple[Callable[[], Any], list[Any]]:
         """Return PyTorch's forward pass, and the leaves whose gradients are wanted."""
@@ -202,7 +204,7 @@ def bn_backward(settings: Settings) -> Iterator[Case]:
 @row("bn-inference", "the same, inference", copy=(1.15, 1.05))
 def bn_inference(settings: Settings) -> Iterator[Case]:
     for c in channel_shapes(settings):
-        c.ops.fold_statistics(c.mean, c.var + 1, EPS, c.scale, c.shift, None, c.a, c.b)
+        c.ops.inv_std(c.var + 1, EPS, c.inv_std)
         whole, target = c.x.reshape(BATCH, -1), c.y.reshape(BATCH, -1)
         copies = {"OpenMP threads, memcpy": lambda c=c, a=whole, b=target: c.ops.copy_into(a, b, 0)}
         if not installed("torch", "torch"):

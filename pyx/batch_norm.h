@@ -11,8 +11,8 @@ enum { HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
 enum {
     NO_ACTIVATION,
     FROM_Y,              /* in the output */
-    FROM_BATCH,          /* in x, by way of the interval that normalising and affine map make positive */
-    FROM_FROZEN          /* in x, by way of the folded affine map in double precision */
+    FROM_INTERVAL,       /* in x, by way of the interval that normalising and affine map make positive */
+    FROM_MAP             /* in x, by normalising and mapping it once more */
 };
 
 #define REAL float

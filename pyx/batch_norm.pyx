@@ -5,7 +5,7 @@ plan.pxd says how work is cut, batch_norm.h holds the inner loops.
 `batch_norm` reads x from memory for the statistics, reads the group of channels again from the cache and writes y:
 two tensors of traffic, as a copy has.  `batch_norm_backward` reads x and dy for the two sums (and y where the sign
 of the activation cannot be found from x), reads them again from the cache and writes dx.  The mask of the activation is
-never stored.  Frozen statistics need no sums for y and dx: `affine_act`, and a backward of one pass.
+never stored.  Given statistics need no sums for y and dx: `normalize_act`, and a backward of one pass.
 
 The vectors of a call are rounded to the tensors' dtype once and then laid out so that `item.column` is an index
 into each of them; the mean is kept in two parts.
@@ -38,7 +38,7 @@ from plan cimport (
 
 cdef extern from "batch_norm.h" nogil:
     int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
-    int NO_ACTIVATION, FROM_Y, FROM_BATCH, FROM_FROZEN
+    int NO_ACTIVATION, FROM_Y, FROM_INTERVAL, FROM_MAP
     void positive_interval_float(
         double mean, float high, float low, float factor, float scale, float shift, float *lowest, float *highest)
     void positive_interval_double(
@@ -50,102 +50,86 @@ cdef extern from "batch_norm.h" nogil:
     void forward_double(
         int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual,
         const double *v, int64_t width, double slope, double *y)
-    void affine_act_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *residual, const double *a,
-        const double *b, float slope, float *y)
-    void affine_act_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *residual, const double *a,
-        const double *b, double slope, double *y)
     void gradient_sums_of_rows_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const float *x,
-        const float *y, const float *dy, const float *v, const double *a, int64_t width, float slope, double *sum,
-        double *dot)
+        const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum, double *dot)
     void gradient_sums_of_rows_double(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const double *x,
-        const double *y, const double *dy, const double *v, const double *a, int64_t width, double slope, double *sum,
-        double *dot)
+        const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum, double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
-        const float *x, const float *y, const float *dy, const float *v, const double *a, int64_t width,
-        float slope, double *sum, double *dot)
+        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
+        double *dot)
     void gradient_sums_of_columns_double(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
-        const double *x, const double *y, const double *dy, const double *v, const double *a, int64_t
-        width, double slope, double *sum, double *dot)
+        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum,
+        double *dot)
     void gradient_float(
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const float *x, const float *y,
-        const float *dy, const float *v, const double *a, int64_t width, float slope, float *dz)
+        const float *dy, const float *v, int64_t width, float slope, float *dz)
     void backward_float(
         int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
-        const float *y, const float *dy, const float *v, const double *a, int64_t width, float slope, float *dx)
+        const float *y, const float *dy, const float *v, int64_t width, float slope, float *dx)
     void gradient_double(
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const double *x, const double *y,
-        const double *dy, const double *v, const double *a, int64_t width, double slope, double *dz)
+        const double *dy, const double *v, int64_t width, double slope, double *dz)
     void backward_double(
         int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
-        const double *y, const double *dy, const double *v, const double *a, int64_t width, double slope, double *dx)
+        const double *y, const double *dy, const double *v, int64_t width, double slope, double *dx)
+
+
+cdef enum:
+    FEW = 512            # values of a channel, below which finding its interval takes longer than the map
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
     """Elements of the array `work` that the kernels need for tensors (N, C, S)."""
     cdef Plan p = plan_of(N, C, S)
-    return 2 * p.blocks * p.width + (VECTORS + 2) * p.width
+    return 2 * p.blocks * p.width + (VECTORS + 1) * p.width
 
 
 def fold_statistics(
     const double[::1] mean, const double[::1] var, double eps, const real[::1] scale, const real[::1] shift,
-    const real[::1] bias, real[::1] a_out, real[::1] b_out, double[::1] a_double, double[::1] b_double,
+    const real[::1] bias, real[::1] a_out, real[::1] b_out,
 ):
-    """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None.
-
-    One pair of outputs is None.
-    """
+    """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None."""
     cdef Py_ssize_t c
-    cdef double a, b
+    cdef double a
     for c in range(mean.shape[0]):
         a = 1 / sqrt(var[c] + eps) * value_of(scale, c, 1)
-        b = (value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0)
-        if a_double is None:
-            a_out[c], b_out[c] = <real> a, <real> b
-        else:
-            a_double[c], b_double[c] = a, b
+        a_out[c], b_out[c] = <real> a, <real> ((value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0))
 
 
 cdef double value_of(const real[::1] vector, Py_ssize_t c, real otherwise):
     return otherwise if vector is None else vector[c]
 
 
-def affine_act(
-    const real[:, :, ::1] x, const double[::1] a, const double[::1] b, const real[:, :, ::1] residual, real slope,
-    real[:, :, ::1] y, double[::1] work, int n_threads,
+def normalize_act(
+    const real[:, :, ::1] x, const double[::1] mean, const double[::1] inv_std, const real[::1] scale,
+    const real[::1] shift, const real[:, :, ::1] residual, real slope, real[:, :, ::1] y, double[::1] work,
+    int n_threads,
 ):
-    """y = act(x * a[c] + b[c] + residual); residual may be None, slope 1 is no activation."""
+    """y = act((x - mean) * inv_std * scale + shift + residual), the second half of `batch_norm`."""
     cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
     if p.size == 0:
         return
     cdef const real *x_data = &x[0, 0, 0]
+    cdef const real *scale_data = NULL
+    cdef const real *shift_data = NULL
     cdef const real *residual_data = NULL
+    cdef real *y_data = &y[0, 0, 0]
+    cdef real *v = <real *> &work[0]
+    cdef Py_ssize_t i
+    if scale is not None:
+        scale_data = &scale[0]
+    if shift is not None:
+        shift_data = &shift[0]
     if residual is not None:
         residual_data = &residual[0, 0, 0]
-    cdef real *y_data = &y[0, 0, 0]
-    cdef double *factor = &work[0]
-    cdef double *term = factor + p.width
-    cdef Py_ssize_t i
     for i in range(p.channels):
-        put(&p, factor, i, a[i])
-        put(&p, term, i, b[i])
+        put_vectors(&p, i, mean[i], inv_std[i], scale_data, shift_data, v)
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        affine_act_strip(&p, strip_number(&p, i), x_data, factor, term, residual_data, slope, y_data)
-
-
-cdef void affine_act_strip(
-    const Plan *p, Strip s, const real *x, const double *a, const double *b, const real *residual, real slope, real *y
-) noexcept nogil:
-    cdef Py_ssize_t k = s.column
-    if real is float:
-        affine_act_float(p.by_column, s.start, s.tiles, s.length, x, residual, a + k, b + k, slope, y)
-    else:
-        affine_act_double(p.by_column, s.start, s.tiles, s.length, x, residual, a + k, b + k, slope, y)
+        forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
 
 
 cdef inline void put_vectors(
@@ -239,7 +223,6 @@ cdef struct Gradient:
     const double *mean
     const double *inv_std
     double *part             # 2 * blocks * width
-    double *affine           # 2 * width: the folded affine map, with FROM_FROZEN
 
 
 def batch_norm_backward(
@@ -247,7 +230,7 @@ def batch_norm_backward(
     const real[::1] shift, const real[:, :, ::1] y, bint active, real slope, bint frozen, const real[:, :, ::1] dy,
     real[:, :, ::1] dx, real[::1] dscale, real[::1] dshift, real[:, :, ::1] dresidual, double[::1] work, int n_threads,
 ):
-    """Gradients of `batch_norm`, or of `affine_act` with frozen statistics; each of the outputs may be None."""
+    """Gradients of `batch_norm`, or of `normalize_act` with frozen statistics; each of the outputs may be None."""
     cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
     if p.size == 0:
         return
@@ -268,11 +251,10 @@ def batch_norm_backward(
         shift_data = &shift[0]
     cdef Gradient g
     g.frozen = frozen
-    g.sign = NO_ACTIVATION if not active else FROM_Y if y_data else FROM_FROZEN if frozen else FROM_BATCH
     g.count = x.shape[0] * x.shape[2]
+    g.sign = NO_ACTIVATION if not active else FROM_Y if y_data else FROM_MAP if g.count < FEW else FROM_INTERVAL
     g.mean, g.inv_std, g.part = &mean[0], &inv_std[0], &work[0]
-    g.affine = g.part + 2 * p.blocks * p.width
-    cdef real *v = <real *> (g.affine + 2 * p.width)
+    cdef real *v = <real *> (g.part + 2 * p.blocks * p.width)
     cdef bint sums = dscale_data or dshift_data or (dx_data and not frozen)
     cdef bint maps = dx_data or dz_data
     cdef Py_ssize_t i
@@ -312,13 +294,12 @@ cdef void gradient_of_group(
 cdef inline void put_gradient_vectors(
     const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, const real *scale, const real *shift, real *v
 ) noexcept nogil:
-    """What is known before the sums; with frozen statistics all there is, the map folded as `fold_statistics` does."""
+    """What is known before the sums; with frozen statistics all there is."""
     cdef Py_ssize_t c, k, w = p.width
-    cdef double a
     cdef real lowest, highest
     for c in range(c0, c1):
         put_vectors(p, c, g.mean[c], g.inv_std[c], scale, shift, v)
-        if g.sign == FROM_BATCH:
+        if g.sign == FROM_INTERVAL:
             k = c * p.places if p.by_column else c
             if real is float:
                 positive_interval_float(g.mean[c], v[HIGH * w + k], v[LOW * w + k], v[FACTOR * w + k],
@@ -329,10 +310,7 @@ cdef inline void put_gradient_vectors(
             put(p, v + FROM * w, c, lowest)
             put(p, v + TO * w, c, highest)
         if g.frozen:
-            a = g.inv_std[c] * (scale[c] if scale else 1)
-            put(p, g.affine, c, a)
-            put(p, g.affine + p.width, c, -g.mean[c] * a + (shift[c] if shift else 0))
-            put(p, v + BY_DZ * p.width, c, <real> a)
+            put(p, v + BY_DZ * w, c, <real> (g.inv_std[c] * (scale[c] if scale else 1)))
 
 
 cdef void gradient_sums(
@@ -342,22 +320,21 @@ cdef void gradient_sums(
     """Partial sums of dz, and behind them of dz * x."""
     cdef double *sum = g.part + item.part
     cdef double *dot = sum + p.blocks * p.width
-    cdef const double *a = g.affine + item.column
     v += item.column
     if p.by_column:
         if real is float:
             gradient_sums_of_columns_float(g.sign, item.start, item.count, item.stride, item.length, p.size,
-                                           x, y, dy, v, a, p.width, slope, sum, dot)
+                                           x, y, dy, v, p.width, slope, sum, dot)
         else:
             gradient_sums_of_columns_double(g.sign, item.start, item.count, item.stride, item.length, p.size,
-                                            x, y, dy, v, a, p.width, slope, sum, dot)
+                                            x, y, dy, v, p.width, slope, sum, dot)
     else:
         if real is float:
             gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length, ahead,
-                                        x, y, dy, v, a, p.width, slope, sum, dot)
+                                        x, y, dy, v, p.width, slope, sum, dot)
         else:
             gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length, ahead,
-                                         x, y, dy, v, a, p.width, slope, sum, dot)
+                                         x, y, dy, v, p.width, slope, sum, dot)
 
 
 cdef inline void end_sums(
@@ -386,22 +363,19 @@ cdef void gradient_strip(
     real slope, real *dx, real *dz,
 ) noexcept nogil:
     """dz, if it is wanted, and dx, if that is."""
-    cdef const double *a = g.affine + s.column
     cdef int sign = g.sign
     v += s.column
     if dz:
         if real is float:
-            gradient_float(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, a, p.width, slope, dz)
+            gradient_float(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, p.width, slope, dz)
         else:
-            gradient_double(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, a, p.width, slope, dz)
+            gradient_double(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, p.width, slope, dz)
         dy, sign = dz, NO_ACTIVATION
     if dx:
         if real is float:
-            backward_float(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, a, p.width,
-                           slope, dx)
+            backward_float(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
         else:
-            backward_double(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, a, p.width,
-                            slope, dx)
+            backward_double(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
 
 
 include "views.pxi"

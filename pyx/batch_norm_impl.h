@@ -2,8 +2,10 @@
 
 /* ---- Forward ---- */
 
-/* y = act(((x - high) - low) * factor * scale + shift + residual), one rounding after the other as in the single
-   ops; below 0 the activation is 0 (relu) or a multiple. */
+/* Normalisation and affine map, one rounding after the other as in the single ops. */
+#define MAPPED(x) ((((x) - VALUE(high)) - VALUE(low)) * VALUE(factor) * VALUE(scale) + VALUE(shift))
+
+/* y = act(mapped x + residual); below 0 the activation is 0 (relu) or a multiple. */
 CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int relu, const REAL *x,
                                     const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y, int64_t n)
 {
@@ -12,24 +14,9 @@ CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int r
     FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
     INDEPENDENT
     for (int64_t j = 0; j < n; j++) {
-        REAL z = ((x[j] - VALUE(high)) - VALUE(low)) * VALUE(factor) * VALUE(scale) + VALUE(shift);
+        REAL z = MAPPED(x[j]);
         if (add) z += residual[j];
         const REAL below = relu ? 0 : z * slope;
-        y[j] = z < 0 ? below : z;
-    }
-}
-
-/* y = act(x * a + b + residual), rounded to y's dtype before the activation. */
-CHANNEL_INLINE void FN(affine_act_run)(const int column, const int add, const int relu, const REAL *x,
-                                       const REAL *residual, const double *a, const double *b, REAL slope, REAL *y,
-                                       int64_t n)
-{
-    FIRST(double, a); FIRST(double, b);
-    INDEPENDENT
-    for (int64_t j = 0; j < n; j++) {
-        double t = x[j] * VALUE(a) + VALUE(b);
-        if (add) t += residual[j];
-        const REAL z = (REAL)t, below = relu ? 0 : z * slope;
         y[j] = z < 0 ? below : z;
     }
 }
@@ -42,19 +29,22 @@ CHANNEL_INLINE void FN(affine_act_run)(const int column, const int add, const in
     case 6: call(1, 1, 0); break; default: call(1, 1, 1);                                      \
     }
 
-/* Runs as in the maps of channel_impl.h; what lies `ahead` in y, and in residual, is fetched.  residual may be NULL;
-   slope 0 is relu, and 1 no activation. */
+/* Runs as in the maps of channel_impl.h; what lies `ahead` in y, and in residual, is fetched; with 0, when nobody has
+   fetched x either, what lies a little further in all of them.  residual may be NULL; slope 0 is relu, and 1 no
+   activation. */
 CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int64_t at, int64_t tiles,
                                      int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
                                      const REAL *v, int64_t width, REAL slope, REAL *y)
 {
 #define CHUNK(j, to, n)                                                                                        \
     do {                                                                                                       \
+        if (own) CHANNEL_FETCH(x + at + j + own);                                                              \
         if (ahead) CHANNEL_FETCH(y + at + j + ahead);                                                          \
         if (ahead && add) CHANNEL_FETCH(residual + at + j + ahead);                                            \
         FN(forward_run)(column, add, relu, x + at + j, add ? residual + at + j : x, v + (column ? j : t),      \
                         width, slope, to, n);                                                                  \
     } while (0)
+    const int64_t own = ahead ? 0 : fetched_from(0, length);
     ahead = fetched_from(ahead, length);
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
 #undef CHUNK
@@ -64,31 +54,6 @@ static void FN(forward)(int column, int64_t at, int64_t tiles, int64_t length, i
                         const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
 {
 #define CALL(c, a, u) FN(forward_runs)(c, a, u, at, tiles, length, ahead, x, residual, v, width, slope, y)
-    CHOOSE(column, residual != 0, slope == 0, CALL)
-#undef CALL
-}
-
-CHANNEL_INLINE void FN(affine_act_runs)(const int column, const int add, const int relu, int64_t at, int64_t tiles,
-                                        int64_t length, const REAL *x, const REAL *residual, const double *a,
-                                        const double *b, REAL slope, REAL *y)
-{
-#define CHUNK(j, to, n)                                                                                      \
-    do {                                                                                                     \
-        if (ahead) CHANNEL_FETCH(x + at + j + ahead);                                                        \
-        if (ahead) CHANNEL_FETCH(y + at + j + ahead);                                                        \
-        if (ahead && add) CHANNEL_FETCH(residual + at + j + ahead);                                          \
-        FN(affine_act_run)(column, add, relu, x + at + j, add ? residual + at + j : x, a + (column ? j : t), \
-                           b + (column ? j : t), slope, to, n);                                              \
-    } while (0)
-    const int64_t ahead = fetched_from(0, length);
-    for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
-#undef CHUNK
-}
-
-static void FN(affine_act)(int column, int64_t at, int64_t tiles, int64_t length, const REAL *x, const REAL *residual,
-                           const double *a, const double *b, REAL slope, REAL *y)
-{
-#define CALL(c, d, u) FN(affine_act_runs)(c, d, u, at, tiles, length, x, residual, a, b, slope, y)
     CHOOSE(column, residual != 0, slope == 0, CALL)
 #undef CALL
 }
@@ -167,20 +132,25 @@ static void FN(positive_interval)(double mean, REAL high, REAL low, REAL factor,
 #undef POSITIVE
 }
 
+/* Whether the activation's output is positive. */
+#define OPEN(j)                                                                                      \
+    (sign == FROM_Y ? y[j] > 0                                                                       \
+     : sign == FROM_INTERVAL ? (x[j] >= VALUE(from)) & (x[j] <= VALUE(to))                           \
+     : sign == FROM_MAP ? MAPPED(x[j]) > 0                                                           \
+                        : 1)
+
 /* dz = dy where the activation's output is positive, else slope * dy. */
 CHANNEL_INLINE void FN(gradient_run)(const int column, const int sign, const int relu, const REAL *x, const REAL *y,
-                                     const REAL *dy, const REAL *v, const double *a, int64_t width, REAL slope,
-                                     REAL *dz, int64_t n)
+                                     const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz, int64_t n)
 {
+    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
+    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width;
     const REAL *from = v + FROM * width, *to = v + TO * width;
-    const double *b = a + width;
-    FIRST(REAL, from); FIRST(REAL, to); FIRST(double, a); FIRST(double, b);
+    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
+    FIRST(REAL, from); FIRST(REAL, to);
     INDEPENDENT
     for (int64_t j = 0; j < n; j++) {
-        int open = 1;
-        if (sign == FROM_Y) open = y[j] > 0;
-        if (sign == FROM_BATCH) open = (x[j] >= VALUE(from)) & (x[j] <= VALUE(to));
-        if (sign == FROM_FROZEN) open = (REAL)(x[j] * VALUE(a) + VALUE(b)) > 0;
+        const int open = OPEN(j);
         const REAL own = dy[j], other = relu ? 0 : own * slope;
         dz[j] = open ? own : other;
     }
@@ -190,42 +160,42 @@ CHANNEL_INLINE void FN(gradient_run)(const int column, const int sign, const int
 #define CHOOSE_SIGN(sign, relu, call)                                                               \
     switch ((sign) * 2 + (relu)) {                                                                  \
     case FROM_Y * 2: call(FROM_Y, 0); break; case FROM_Y * 2 + 1: call(FROM_Y, 1); break;           \
-    case FROM_BATCH * 2: call(FROM_BATCH, 0); break; case FROM_BATCH * 2 + 1: call(FROM_BATCH, 1); break; \
-    case FROM_FROZEN * 2: call(FROM_FROZEN, 0); break; case FROM_FROZEN * 2 + 1: call(FROM_FROZEN, 1); break; \
+    case FROM_INTERVAL * 2: call(FROM_INTERVAL, 0); break;                                          \
+    case FROM_INTERVAL * 2 + 1: call(FROM_INTERVAL, 1); break;                                      \
+    case FROM_MAP * 2: call(FROM_MAP, 0); break; case FROM_MAP * 2 + 1: call(FROM_MAP, 1); break;   \
     default: call(NO_ACTIVATION, 0);                                                                \
     }
 
 /* dz of runs as in the maps of channel_impl.h. */
 CHANNEL_INLINE void FN(gradient_runs)(const int column, const int sign, const int relu, int64_t at, int64_t tiles,
                                       int64_t length, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                      const double *a, int64_t width, REAL slope, REAL *dz)
+                                      int64_t width, REAL slope, REAL *dz)
 {
 #define CHUNK(j, to, n)                                                                                     \
-    FN(gradient_run)(column, sign, relu, x + at + j, y + at + j, dy + at + j, v + (column ? j : t),         \
-                     a + (column ? j : t), width, slope, to, n)
+    FN(gradient_run)(column, sign, relu, x + at + j, y + at + j, dy + at + j, v + (column ? j : t), width,  \
+                     slope, to, n)
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dz + at, length, CHUNK);
 #undef CHUNK
 }
 
 static void FN(gradient)(int column, int sign, int64_t at, int64_t tiles, int64_t length, const REAL *x,
-                         const REAL *y, const REAL *dy, const REAL *v, const double *a, int64_t width, REAL slope,
-                         REAL *dz)
+                         const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz)
 {
     if (!y) y = x;
 #define CALL(sign, relu)                                                                                      \
-    if (column) FN(gradient_runs)(1, sign, relu, at, tiles, length, x, y, dy, v, a, width, slope, dz);        \
-    else FN(gradient_runs)(0, sign, relu, at, tiles, length, x, y, dy, v, a, width, slope, dz)
+    if (column) FN(gradient_runs)(1, sign, relu, at, tiles, length, x, y, dy, v, width, slope, dz);           \
+    else FN(gradient_runs)(0, sign, relu, at, tiles, length, x, y, dy, v, width, slope, dz)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
 
 /* Add 16 dz and dz * x to the lanes; see add_lanes. */
 CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL *x, const REAL *y, const REAL *dy,
-                                      const REAL *v, const double *a, int64_t width, REAL slope, const int64_t *mask,
+                                      const REAL *v, int64_t width, REAL slope, const int64_t *mask,
                                       lanes_part *first, lanes_part *second)
 {
     REAL dz[CHANNEL_LANES];
-    FN(gradient_run)(0, sign, relu, x, y, dy, v, a, width, slope, dz, CHANNEL_LANES);
+    FN(gradient_run)(0, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
     FN(add_lanes)(SUM_AND_DOT, dz, x, 0, mask, first, second);
 }
 
@@ -233,7 +203,7 @@ CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL
    `ahead` in the tensors that are read is fetched. */
 CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, int64_t start, int64_t count,
                                               int64_t stride, int64_t length, int64_t ahead, const REAL *x,
-                                              const REAL *y, const REAL *dy, const REAL *v, const double *a,
+                                              const REAL *y, const REAL *dy, const REAL *v,
                                               int64_t width, REAL slope, double *sum, double *dot)
 {
     lanes_part first[PARTS] = {0}, second[PARTS] = {0};
@@ -247,10 +217,10 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
                 CHANNEL_FETCH(dy + i + ahead);
                 if (sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
             }
-            FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, a, width, slope, 0, first, second);
+            FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, width, slope, 0, first, second);
         }
         if (rest)
-            FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, a, width, slope, channel_masks + rest,
+            FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, width, slope, channel_masks + rest,
                               first, second);
     }
     *sum = lanes_total(first);
@@ -259,57 +229,79 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
 
 static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,
                                       int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                      const double *a, int64_t width, REAL slope, double *sum, double *dot)
+                                      int64_t width, REAL slope, double *sum, double *dot)
 {
     if (!y) y = x;
 #define CALL(sign, relu)                                                                                         \
-    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, length, ahead, x, y, dy, v, a, width, slope, sum, dot)
+    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, length, ahead, x, y, dy, v, width, slope, sum, dot)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
 
-/* The same by column; see sum_column. */
+/* Columns [j, j + 16) of `count` rows, all of which are whole; see sum_columns. */
+CHANNEL_INLINE void FN(gradient_sums_of_lanes)(const int sign, const int relu, int64_t count, int64_t stride,
+                                               const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
+                                               int64_t width, REAL slope, double *sum, double *dot)
+{
+    lanes_part first[PARTS] = {0}, second[PARTS] = {0};
+    REAL dz[CHANNEL_LANES];
+    for (int64_t run = 0; run < count; run++, x += stride, y += stride, dy += stride) {
+        FN(gradient_run)(1, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
+        FN(add_lanes)(SUM_AND_DOT, dz, x, 0, 0, first, second);
+    }
+    memcpy(sum, first, sizeof first);
+    memcpy(dot, second, sizeof second);
+}
+
+/* The same by column; see sum_columns. */
+CHANNEL_INLINE void FN(gradient_sums_of_rows_of)(const int sign, const int relu, int64_t count, int64_t stride,
+                                                 int64_t length, int64_t size, const REAL *x, const REAL *y,
+                                                 const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                                                 double *sum, double *dot)
+{
+    for (int64_t k = 0; k < length; k += CHANNEL_LANES) {
+        const int64_t j = lanes_from(k, length), n = length < CHANNEL_LANES ? length : CHANNEL_LANES;
+        const int64_t whole = n == CHANNEL_LANES ? whole_rows(count, stride, size - j) : 0;
+        double sums[CHANNEL_LANES], dots[CHANNEL_LANES];
+        REAL dz[CHANNEL_LANES];
+        FN(gradient_sums_of_lanes)(sign, relu, whole, stride, x + j, y + j, dy + j, v + j, width, slope, sums, dots);
+        for (int64_t run = whole; run < count; run++) {
+            const int64_t at = run * stride + j, rest = size - at < n ? size - at : n;
+            if (rest <= 0) break;
+            FN(gradient_run)(1, sign, relu, x + at, y + at, dy + at, v + j, width, slope, dz, rest);
+            for (int64_t i = 0; i < rest; i++) sums[i] += dz[i], dots[i] += (double)dz[i] * x[at + i];
+        }
+        memcpy(sum + j, sums, n * sizeof *sums);
+        memcpy(dot + j, dots, n * sizeof *dots);
+    }
+}
+
 static void FN(gradient_sums_of_columns)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,
                                          int64_t size, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                         const double *a, int64_t width, REAL slope, double *sum, double *dot)
+                                         int64_t width, REAL slope, double *sum, double *dot)
 {
-    REAL dz[CHANNEL_PIECE];
-    for (int64_t i = 0; i < length; i += CHANNEL_PIECE) {
-        const int64_t columns = length - i < CHANNEL_PIECE ? length - i : CHANNEL_PIECE;
-        for (int64_t j = 0; j < columns; j++) sum[i + j] = dot[i + j] = 0;
-        for (int64_t run = 0; run < count; run++) {
-            const int64_t at = start + run * stride + i, n = size - at < columns ? size - at : columns;
-            const REAL *from = x + at;
-            if (n <= 0) break;
-            FN(gradient)(1, sign, 0, 1, n, from, y ? y + at : 0, dy + at, v + i, a + i, width, slope, dz);
-            INDEPENDENT
-            for (int64_t j = 0; j < n; j++) {
-                const double u = dz[j];
-                sum[i + j] += u;
-                dot[i + j] += u * from[j];
-            }
-        }
-    }
+    if (!y) y = x;
+#define CALL(sign, relu)                                                                                          \
+    FN(gradient_sums_of_rows_of)(sign, relu, count, stride, length, size - start, x + start, y + start, dy + start, \
+                                 v, width, slope, sum, dot)
+    CHOOSE_SIGN(sign, slope == 0, CALL)
+#undef CALL
 }
 
 /* dx = dz * by_dz + constant + ((x - high) - low) * by_x, or dz * by_dz alone with frozen statistics */
 CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int relu, const int frozen,
-                                     const REAL *x, const REAL *y, const REAL *dy, const REAL *v, const double *a,
-                                     int64_t width, REAL slope, REAL *dx, int64_t n)
+                                     const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
+                                     REAL slope, REAL *dx, int64_t n)
 {
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *from = v + FROM * width, *to = v + TO * width;
+    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
+    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width, *from = v + FROM * width, *to = v + TO * width;
     const REAL *by_dz = v + BY_DZ * width, *by_x = v + BY_X * width, *constant = v + CONSTANT * width;
-    const double *b = a + width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, from); FIRST(REAL, to);
-    FIRST(REAL, by_dz); FIRST(REAL, by_x); FIRST(REAL, constant);
-    FIRST(double, a); FIRST(double, b);
+    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
+    FIRST(REAL, from); FIRST(REAL, to); FIRST(REAL, by_dz); FIRST(REAL, by_x); FIRST(REAL, constant);
     INDEPENDENT
     for (int64_t j = 0; j < n; j++) {
         const REAL centred = (x[j] - VALUE(high)) - VALUE(low);
-        int open = 1;
-        if (sign == FROM_Y) open = y[j] > 0;
-        if (sign == FROM_BATCH) open = (x[j] >= VALUE(from)) & (x[j] <= VALUE(to));
-        if (sign == FROM_FROZEN) open = (REAL)(x[j] * VALUE(a) + VALUE(b)) > 0;
+        const int open = OPEN(j);
         const REAL own = dy[j], other = relu ? 0 : own * slope, dz = open ? own : other;
         if (frozen) dx[j] = dz * VALUE(by_dz);
         else dx[j] = (dz * VALUE(by_dz) + VALUE(constant)) + centred * VALUE(by_x);
@@ -319,14 +311,13 @@ CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int
 /* dx of runs as in the maps of channel_impl.h; what lies `ahead` in dx is fetched. */
 CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen, int64_t at,
                                       int64_t tiles, int64_t length, int64_t ahead, const REAL *x, const REAL *y,
-                                      const REAL *dy, const REAL *v, const double *a, int64_t width, REAL slope,
-                                      REAL *dx)
+                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
 {
 #define CHUNK(j, to, n)                                                                                           \
     do {                                                                                                          \
         if (ahead) CHANNEL_FETCH(dx + at + j + ahead);                                                            \
         FN(backward_run)(column, sign, relu, frozen, x + at + j, y + at + j, dy + at + j, v + (column ? j : t),   \
-                         a + (column ? j : t), width, slope, to, n);                                              \
+                         width, slope, to, n);                                                                    \
     } while (0)
     ahead = fetched_from(ahead, length);
     for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dx + at, length, CHUNK);
@@ -334,12 +325,12 @@ CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const in
 }
 
 static void FN(backward)(int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
-                         const REAL *x, const REAL *y, const REAL *dy, const REAL *v, const double *a, int64_t width,
-                         REAL slope, REAL *dx)
+                         const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                         REAL *dx)
 {
     if (!y) y = x;
 #define RUNS(column, sign, relu, frozen) \
-    FN(backward_runs)(column, sign, relu, frozen, at, tiles, length, ahead, x, y, dy, v, a, width, slope, dx)
+    FN(backward_runs)(column, sign, relu, frozen, at, tiles, length, ahead, x, y, dy, v, width, slope, dx)
 #define CALL(sign, relu)                                            \
     if (column && frozen) RUNS(1, sign, relu, 1);                   \
     else if (column) RUNS(1, sign, relu, 0);                        \
@@ -349,3 +340,6 @@ static void FN(backward)(int column, int sign, int frozen, int64_t at, int64_t t
 #undef CALL
 #undef RUNS
 }
+
+#undef OPEN
+#undef MAPPED

@@ -38,7 +38,6 @@ typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8)
 
 enum {
     CHANNEL_LANES = 16,
-    CHANNEL_PIECE = 256,                    /* columns to compute dz of at a time */
     PART = CHANNEL_BYTES / 8,               /* doubles of a register */
     PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
 };
@@ -102,6 +101,19 @@ typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned
 CHANNEL_INLINE int64_t fetched_from(int64_t ahead, int64_t length)
 {
     return ahead ? ahead : length >= LONG ? FURTHER : 0;
+}
+
+/* Where the 16 of `length` columns begin that hold those from k on: before k, if there are not so many behind. */
+CHANNEL_INLINE int64_t lanes_from(int64_t k, int64_t length)
+{
+    return length - k >= CHANNEL_LANES || length < CHANNEL_LANES ? k : length - CHANNEL_LANES;
+}
+
+/* How many of `count` rows, `stride` apart, have 16 elements before the end, `size` elements after the first. */
+CHANNEL_INLINE int64_t whole_rows(int64_t count, int64_t stride, int64_t size)
+{
+    const int64_t whole = size < CHANNEL_LANES ? 0 : (size - CHANNEL_LANES) / stride + 1;
+    return whole < count ? whole : count;
 }
 
 #define CHANNEL_JOIN2(a, b) a##b

@@ -83,24 +83,46 @@ static double FN(estimate)(const REAL *x, int64_t count, int64_t stride)
     return mean - mean == 0 ? mean : 0;
 }
 
-/* ---- Sums by column: rows of `length` columns, `stride` apart, of x which ends after `size` elements ---- */
+/* ---- Sums by column: rows of `length` columns, `stride` apart, of x which ends after `size` elements ----
+
+   16 columns at a time, so that their sums stay in registers; what is left is summed once more with columns before. */
+
+/* Columns [0, 16) of `count` rows, all of which are whole. */
+CHANNEL_INLINE void FN(sum_lanes)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
+                                  const double *mean, double *first, double *second)
+{
+    lanes_part a[PARTS] = {0}, b[PARTS] = {0}, m[PARTS] = {0};
+    if (what == DEVIATIONS) memcpy(m, mean, sizeof m);
+    for (int64_t run = 0; run < count; run++, x += stride, y += stride)
+#pragma GCC unroll 8
+        for (int k = 0; k < PARTS; k++) {
+            lanes_part u = PART_OF(x + k * PART), v = u;
+            if (what == DEVIATIONS) v = u -= m[k];
+            if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
+            if (what == SUM || what == SUM_AND_DOT) a[k] += u;
+            if (what != SUM) b[k] += u * v;
+        }
+    if (what == SUM || what == SUM_AND_DOT) memcpy(first, a, sizeof a);
+    if (what != SUM) memcpy(second, b, sizeof b);
+}
 
 CHANNEL_INLINE void FN(sum_column)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
                                    int64_t length, int64_t size, const double *mean, double *first, double *second)
 {
-    for (int64_t j = 0; j < length; j++) {
-        if (what == SUM || what == SUM_AND_DOT) first[j] = 0;
-        if (what != SUM) second[j] = 0;
-    }
-    for (int64_t run = 0; run < count; run++, x += stride, y += stride, size -= stride) {
-        const int64_t n = length < size ? length : size;
-        INDEPENDENT
-        for (int64_t j = 0; j < n; j++) {
-            const double u = what == DEVIATIONS ? x[j] - mean[j] : x[j];
-            const double v = what == DEVIATIONS ? u : y[j];
-            if (what == SUM || what == SUM_AND_DOT) first[j] += u;
-            if (what != SUM) second[j] += u * v;
-        }
+    for (int64_t k = 0; k < length; k += CHANNEL_LANES) {
+        const int64_t j = lanes_from(k, length), n = length < CHANNEL_LANES ? length : CHANNEL_LANES;
+        const int64_t whole = n == CHANNEL_LANES ? whole_rows(count, stride, size - j) : 0;
+        double sums[CHANNEL_LANES] = {0}, squares[CHANNEL_LANES] = {0};
+        if (whole) FN(sum_lanes)(what, x + j, y + j, whole, stride, mean + j, sums, squares);
+        for (int64_t run = whole; run < count; run++)
+            for (int64_t i = 0, at = run * stride + j; i < n && at < size; i++, at++) {
+                const double u = what == DEVIATIONS ? x[at] - mean[j + i] : x[at];
+                const double v = what == DEVIATIONS ? u : y[at];
+                sums[i] += u;
+                squares[i] += u * v;
+            }
+        if (what == SUM || what == SUM_AND_DOT) memcpy(first + j, sums, n * sizeof *sums);
+        if (what != SUM) memcpy(second + j, squares, n * sizeof *squares);
     }
 }
 

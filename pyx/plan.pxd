@@ -5,7 +5,7 @@ Everything is a function of the shape alone, never of the number of threads.  Th
 by row      S is 16 or more.  The S places of a channel of one image lie together, and one value per channel
             serves all of them.  A tile is a channel.
 by column   S is less, mostly 1 (the output of InnerProduct).  x is read as a matrix with one column for each
-            channel and place, repeated until it is 256 columns wide; vectors are spread over those columns
+            channel and place, repeated until it is 32 columns wide; vectors are spread over those columns
             and sums are kept for each of them.  A tile is a run of columns, of whole channels if nothing is repeated.
 
 A sum reads its tensors once.  Its items, a tile of a block of images each, write one double (by row) or one per
@@ -40,7 +40,8 @@ cdef extern from "channel.h" nogil:
 cdef enum:
     CHUNK = 2048         # least number of places of an item, by row, if there are so many
     TILE = 1024          # most columns of a tile
-    COLUMNS = 256        # least width of the matrix, and least of a tile if there are so many columns
+    WIDTH = 32           # least width of the matrix
+    COLUMNS = 256        # least columns of a tile, if there are so many
     STRIP = 4096         # elements of a strip, about
     GROUP = 8192         # elements of a group of channels, about
     FETCH = 131072       # most elements of a group that leave room in the second-level cache for those of the next
@@ -86,7 +87,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
     if p.size == 0:
         return p
     if p.by_column:
-        p.repeat = max(1, min(N, COLUMNS // (C * S)))
+        p.repeat = max(1, min(N, WIDTH // (C * S)))
         p.width = p.repeat * C * S
         p.images = ceil_div(N, p.repeat)
         p.rows = max(32, 65536 // p.width)

@@ -233,7 +233,6 @@ class NormStep(Step):
         self.seen = net.blobs_of(first)[0][0]
         _, (self.top,), (self.output,) = net.blobs_of(last)
         self.input = self.seen if kept is None else kept
-        self.a, self.b = (self.norm.scratch((self.norm.channels,), np.float64) for _ in range(2))
 
     def prepare(self) -> None:
         super().prepare()
@@ -256,8 +255,7 @@ class NormStep(Step):
         if stored:
             ops.stored_statistics(*sums, mean, var)
             ops.inv_std(var, norm.param.eps, inv_std)
-            ops.fold_statistics(mean, var, norm.param.eps, factor, bias, None, self.a, self.b)
-            ops.affine_act(x, self.a, self.b, residual, _slope(self.relu), y)
+            ops.normalize_act(x, mean, inv_std, factor, bias, residual, _slope(self.relu), y)
         else:
             ops.batch_norm(
                 x, norm.param.eps, factor, bias, residual, _slope(self.relu), y, mean, var, inv_std
@@ -290,7 +288,7 @@ class NormStep(Step):
     @property
     def reads_output(self) -> bool:
         """Whether the gradient of ReLU reads its output; else the sign is found again from x, which is read anyway."""
-        return self.relu is not None and (self.norm.use_global_stats or self.residual is not None)
+        return self.relu is not None and self.residual is not None
 
     def values(self) -> list[Blob]:
         copied = (
@@ -342,11 +340,10 @@ class Again(Step):
         if norm.values_per_channel == 0:
             return
         shape = norm.ncs
-        norm.ops.fold_statistics(
-            norm.mean, norm.var, norm.param.eps, *_learned(step.scale), None, step.a, step.b
-        )
         x, y = step.input.data.reshape(shape), self.top.data.reshape(shape)
-        norm.ops.affine_act(x, step.a, step.b, None, _slope(step.relu), y)
+        norm.ops.normalize_act(
+            x, norm.mean, norm.inv_std, *_learned(step.scale), None, _slope(step.relu), y
+        )
 
 
 class ProductStep(Step):

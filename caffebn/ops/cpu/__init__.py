@@ -1,6 +1,6 @@
 """Every computation on the processor: arguments are checked once, then a compiled kernel does the work."""
 
-from caffebn.ops.cpu.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
+from caffebn.ops.cpu.batch_norm import batch_norm, batch_norm_backward, fold_statistics, normalize_act
 from caffebn.ops.cpu.channel import (
     affine,
     channel_dot,
@@ -114,7 +114,6 @@ __all__ = [
     "accuracy",
     "add_from",
     "affine",
-    "affine_act",
     "arg_max",
     "ave_pool",
     "ave_pool_backward",
@@ -169,6 +168,7 @@ __all__ = [
     "multinomial_loss_backward",
     "multiply",
     "normalize",
+    "normalize_act",
     "normalize_backward",
     "paste_block",
     "places_as_numbers",

@@ -11,18 +11,18 @@ from caffebn.ops.cpu.scratch import scratch
 from caffebn.ops.level import kernels
 
 __all__ = [
-    "affine_act",
     "batch_norm",
     "batch_norm_backward",
     "fold_statistics",
+    "normalize_act",
 ]
 
 _kernel = kernels("batch_norm")
 _scratch_size = _kernel.scratch_size
 _batch_norm = by_dtype(_kernel.batch_norm)
 _batch_norm_backward = by_dtype(_kernel.batch_norm_backward)
-_affine_act = by_dtype(_kernel.affine_act)
 _fold_statistics = by_dtype(_kernel.fold_statistics)
+_normalize_act = by_dtype(_kernel.normalize_act)
 
 
 def batch_norm(
@@ -114,23 +114,38 @@ def batch_norm_backward(
     )
 
 
-def affine_act(
+def normalize_act(
     x: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    scale: np.ndarray | None,
+    shift: np.ndarray | None,
     residual: np.ndarray | None,
     slope: float | None,
     y: np.ndarray,
 ) -> None:
-    """Map each channel and rectify; see the reference op."""
-    check_tensor("affine_act", x, "x", 3)
-    check("affine_act", a, "a", x.shape[1:2], DOUBLE)
-    check("affine_act", b, "b", x.shape[1:2], DOUBLE)
-    _check_if_given("affine_act", residual, "residual", x.shape, x.dtype)
-    check("affine_act", y, "y", x.shape, x.dtype, writable=True)
-    work = scratch(_scratch_size(*x.shape), DOUBLE)
-    negative = 1.0 if slope is None else slope
-    _affine_act[x.itemsize](x, a, b, residual, negative, y, work, threads.for_work(x.size))
+    """Normalise by given statistics, map each channel and rectify; see the reference op."""
+    op = "normalize_act"
+    check_tensor(op, x, "x", 3)
+    vector, dtype = x.shape[1:2], x.dtype
+    check(op, mean, "mean", vector, DOUBLE)
+    check(op, inv_std, "inv_std", vector, DOUBLE)
+    _check_if_given(op, scale, "scale", vector, dtype)
+    _check_if_given(op, shift, "shift", vector, dtype)
+    _check_if_given(op, residual, "residual", x.shape, dtype)
+    check(op, y, "y", x.shape, dtype, writable=True)
+    _normalize_act[x.itemsize](
+        x,
+        mean,
+        inv_std,
+        scale,
+        shift,
+        residual,
+        1.0 if slope is None else slope,
+        y,
+        scratch(_scratch_size(*x.shape), DOUBLE),
+        threads.for_work(x.size),
+    )
 
 
 def fold_statistics(
@@ -147,20 +162,14 @@ def fold_statistics(
     op = "fold_statistics"
     check(op, mean, "mean", None, DOUBLE)
     check(op, var, "var", mean.shape, DOUBLE)
-    dtype = getattr(a_out, "dtype", DOUBLE)
-    for vector, name in ((scale, "scale"), (shift, "shift"), (bias, "bias")):
-        if vector is not None:
-            check_tensor(op, vector, name, 1)
-            dtype = vector.dtype
-            break
+    check_tensor(op, a_out, "a_out", 1, writable=True)
+    dtype = a_out.dtype
+    check(op, a_out, "a_out", mean.shape, dtype, writable=True)
+    check(op, b_out, "b_out", mean.shape, dtype, writable=True)
     _check_if_given(op, scale, "scale", mean.shape, dtype)
     _check_if_given(op, shift, "shift", mean.shape, dtype)
     _check_if_given(op, bias, "bias", mean.shape, dtype)
-    out_dtype = DOUBLE if getattr(a_out, "dtype", None) == DOUBLE else dtype
-    check(op, a_out, "a_out", mean.shape, out_dtype, writable=True)
-    check(op, b_out, "b_out", mean.shape, out_dtype, writable=True)
-    outputs = (None, None, a_out, b_out) if out_dtype != dtype else (a_out, b_out, None, None)
-    _fold_statistics[dtype.itemsize](mean, var, eps, scale, shift, bias, *outputs)
+    _fold_statistics[dtype.itemsize](mean, var, eps, scale, shift, bias, a_out, b_out)
 
 
 def _check_if_given(

@@ -11,8 +11,9 @@ from caffebn.ops.level import kernels
 
 __all__ = ["gemm"]
 
-# multiply-adds that take about as long as one element of light work
-MACS_PER_ELEMENT = 8
+# multiply-adds that take about as long as one element of light work; more than arithmetic alone would say, as a second
+# thread reads and packs an operand once more
+MACS_PER_ELEMENT = 64
 
 _kernel = kernels("gemm")
 _gemm = by_dtype(_kernel.gemm)

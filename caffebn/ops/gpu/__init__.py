@@ -2,7 +2,7 @@
 
 from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.gpu import cudnn_conv, device
-from caffebn.ops.gpu.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
+from caffebn.ops.gpu.batch_norm import batch_norm, batch_norm_backward, fold_statistics, normalize_act
 from caffebn.ops.gpu.channel import (
     affine,
     channel_dot,
@@ -115,7 +115,6 @@ __all__ = [
     "accuracy",
     "add_from",
     "affine",
-    "affine_act",
     "arg_max",
     "ave_pool",
     "ave_pool_backward",
@@ -170,6 +169,7 @@ __all__ = [
     "multinomial_loss_backward",
     "multiply",
     "normalize",
+    "normalize_act",
     "normalize_backward",
     "paste_block",
     "places_as_numbers",

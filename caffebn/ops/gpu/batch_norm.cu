@@ -34,7 +34,7 @@ __device__ __forceinline__ real rectify(real v, index_t acts, real slope) {
 }
 
 template <typename real, int V>
-__global__ void batch_norm(
+__global__ void normalize_act(
     const real* x, const double* mean, const double* inv_std, const real* scale, const real* shift, const real* residual,
     index_t acts, double slope_, real* y, index_t vectors, index_t C, index_t S
 ) {
@@ -52,29 +52,10 @@ __global__ void batch_norm(
     });
 }
 
-template <typename real, int V>
-__global__ void affine_act(
-    const real* x, const double* a_, const double* b_, const real* residual, index_t acts, double slope_, real* y,
-    index_t vectors, index_t C, index_t S
-) {
-    const real slope = slope_;
-    per_channel<V>(vectors, C, S, [=](index_t i, unsigned c) {
-        const double a = a_[c], b = b_[c];
-        Vec<real, V> v = load<V>(x + i), r = v;
-        if (residual) r = load<V>(residual + i);
-        for (int k = 0; k < V; k++) {
-            double z = v.v[k] * a + b;
-            if (residual) z += r.v[k];
-            v.v[k] = rectify((real)z, acts, slope);
-        }
-        store<V>(y + i, v);
-    });
-}
-
-template <typename real, typename out_t>
+template <typename real>
 __global__ void fold_statistics(
     const double* mean, const double* var, double eps, const real* scale, const real* shift, const real* bias,
-    out_t* a_out, out_t* b_out, index_t n
+    real* a_out, real* b_out, index_t n
 ) {
     index_t c = thread_index();
     if (c >= n) return;
@@ -82,8 +63,8 @@ __global__ void fold_statistics(
     if (scale) a *= scale[c];
     double b = (bias ? bias[c] - mean[c] : -mean[c]) * a;
     if (shift) b += shift[c];
-    a_out[c] = (out_t)a;
-    b_out[c] = (out_t)b;
+    a_out[c] = (real)a;
+    b_out[c] = (real)b;
 }
 
 // How dz, the gradient before the activation, is found from dy.
@@ -91,27 +72,19 @@ template <typename real>
 struct Mask {
     const real *x, *y, *scale, *shift;
     const double *mean, *inv_std;
-    index_t acts, frozen;
+    index_t acts;
     real slope;
 
-    struct Channel {
-        Normalized<real> normalized;
-        double a, b;
-    };
-    __device__ Channel channel(unsigned c) const {
-        Channel own{Normalized<real>(mean, inv_std, scale, shift, c), 0, 0};
-        own.a = scale ? inv_std[c] * scale[c] : inv_std[c];
-        own.b = -mean[c] * own.a;
-        if (shift) own.b += shift[c];
-        return own;
+    __device__ Normalized<real> channel(unsigned c) const {
+        return Normalized<real>(mean, inv_std, scale, shift, c);
     }
     template <int V>
-    __device__ Vec<real, V> apply(Vec<real, V> dy, const Vec<real, V>& xs, index_t i, const Channel& c) const {
+    __device__ Vec<real, V> apply(Vec<real, V> dy, const Vec<real, V>& xs, index_t i, const Normalized<real>& c) const {
         if (!acts) return dy;
         Vec<real, V> out;
         if (y) out = load<V>(y + i);
         else
-            for (int k = 0; k < V; k++) out.v[k] = frozen ? (real)(xs.v[k] * c.a + c.b) : c.normalized(xs.v[k]);
+            for (int k = 0; k < V; k++) out.v[k] = c(xs.v[k]);
         for (int k = 0; k < V; k++) dy.v[k] *= out.v[k] > 0 ? real(1) : slope;
         return dy;
     }
@@ -136,18 +109,18 @@ struct GradientTerms {  // s0: of dz; s1: of dz * (x - mean)
 template <typename real, int V>
 __global__ void gradient_planes(
     const real* x, const double* mean, const double* inv_std, const real* scale, const real* shift, const real* y,
-    index_t acts, double slope, index_t frozen, const real* dy, index_t N, index_t C, index_t S, index_t B, double* work
+    index_t acts, double slope, const real* dy, index_t N, index_t C, index_t S, index_t B, double* work
 ) {
-    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, frozen, (real)slope};
+    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, (real)slope};
     plane_sums<V>(N, C, S, B, work, GradientTerms<real, V>{mask, dy, (unsigned)(blockIdx.x / B)});
 }
 
 template <typename real>
 __global__ void gradient_columns(
     const real* x, const double* mean, const double* inv_std, const real* scale, const real* shift, const real* y,
-    index_t acts, double slope, index_t frozen, const real* dy, index_t N, index_t C, index_t B, double* work
+    index_t acts, double slope, const real* dy, index_t N, index_t C, index_t B, double* work
 ) {
-    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, frozen, (real)slope};
+    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, (real)slope};
     const unsigned c = blockIdx.x / B * COLUMNS + threadIdx.x % COLUMNS;
     column_sums(N, C, B, work, GradientTerms<real, 1>{mask, dy, c});
 }
@@ -175,10 +148,10 @@ __global__ void batch_norm_backward(
     index_t acts, double slope, index_t frozen, const real* dy, const double* coefficients, real* dx, real* dresidual,
     index_t vectors, index_t C, index_t S
 ) {
-    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, frozen, (real)slope};
+    const Mask<real> mask{x, y, scale, shift, mean, inv_std, acts, (real)slope};
     per_channel<V>(vectors, C, S, [=](index_t i, unsigned c) {
         const Vec<real, V> a = load<V>(x + i);
-        const typename Mask<real>::Channel own = mask.channel(c);
+        const Normalized<real> own = mask.channel(c);
         Vec<real, V> dz = mask.template apply<V>(load<V>(dy + i), a, i, own);
         if (dresidual) store<V>(dresidual + i, dz);
         if (!dx) return;
@@ -187,7 +160,7 @@ __global__ void batch_norm_backward(
         for (int j = 0; j < V; j++) {
             dz.v[j] = dz.v[j] * k;
             if (!frozen)
-                dz.v[j] = (dz.v[j] + constant) + ((a.v[j] - own.normalized.high) - own.normalized.low) * by_x;
+                dz.v[j] = (dz.v[j] + constant) + ((a.v[j] - own.high) - own.low) * by_x;
         }
         store<V>(dx + i, dz);
     });

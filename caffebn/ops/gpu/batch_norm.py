@@ -9,10 +9,10 @@ from caffebn.ops.gpu.channel import blocks_of, moments_of
 from caffebn.ops.gpu.checks import DOUBLE, check, check_tensor
 
 __all__ = [
-    "affine_act",
     "batch_norm",
     "batch_norm_backward",
     "fold_statistics",
+    "normalize_act",
 ]
 
 _kernel = device.Kernels("batch_norm")
@@ -37,7 +37,7 @@ def batch_norm(
     _check_vectors(op, x, x.dtype, scale=scale, shift=shift)
     moments_of(x, eps, mean_out, var_out, inv_std_out)
     tensors = (x, y) if residual is None else (x, y, residual)
-    _map("batch_norm", tensors, x, mean_out, inv_std_out, scale, shift, residual, *_activation(slope), y)
+    _map("normalize_act", tensors, x, mean_out, inv_std_out, scale, shift, residual, *_activation(slope), y)
 
 
 def batch_norm_backward(
@@ -55,7 +55,7 @@ def batch_norm_backward(
     dshift: np.ndarray | None,
     dresidual: np.ndarray | None,
 ) -> None:
-    """Compute the gradients of `batch_norm` or `affine_act`; see the reference op."""
+    """Compute the gradients of `batch_norm` or `normalize_act`; see the reference op."""
     op = "batch_norm_backward"
     _check_tensors(op, x, y=y, dy=dy, dx=dx, dresidual=dresidual)
     _check_vectors(op, x, DOUBLE, mean=mean, inv_std=inv_std)
@@ -64,36 +64,40 @@ def batch_norm_backward(
     blocks = blocks_of(N, C, S)
     work = device.scratch(2 * C * blocks + 3 * C)
     coefficients = work[2 * C * blocks : 2 * C * blocks + 3 * C]
-    common = (x, mean, inv_std, scale, shift, y, *_activation(slope), int(frozen), dy)
+    common = (x, mean, inv_std, scale, shift, y, *_activation(slope))
     read = [x, dy] if y is None else [x, dy, y]
     if S == 1:
         kernel = _kernel("gradient_columns", x.itemsize)
-        device.launch(kernel, -(-C // 32) * blocks, *common, N, C, blocks, work)
+        device.launch(kernel, -(-C // 32) * blocks, *common, dy, N, C, blocks, work)
     else:
         kernel = _kernel("gradient_planes", x.itemsize, device.width(*read, run=S))
-        device.launch(kernel, C * blocks, *common, N, C, S, blocks, work)
+        device.launch(kernel, C * blocks, *common, dy, N, C, S, blocks, work)
     device.launch_each(
         _kernel("gradient_blocks", x.itemsize), 32 * C,
         work, C, blocks, float(max(1, N * S)), inv_std, scale, int(frozen), dscale, dshift, coefficients,
     )  # fmt: skip
     written = [array for array in (dx, dresidual) if array is not None]
     if written:
-        _map(op, (*read, *written), *common, coefficients, dx, dresidual)
+        _map(op, (*read, *written), *common, int(frozen), dy, coefficients, dx, dresidual)
 
 
-def affine_act(
+def normalize_act(
     x: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    scale: np.ndarray | None,
+    shift: np.ndarray | None,
     residual: np.ndarray | None,
     slope: float | None,
     y: np.ndarray,
 ) -> None:
-    """Map each channel and rectify; see the reference op."""
-    _check_tensors("affine_act", x, residual=residual, y=y)
-    _check_vectors("affine_act", x, DOUBLE, a=a, b=b)
+    """Normalise by given statistics, map each channel and rectify; see the reference op."""
+    op = "normalize_act"
+    _check_tensors(op, x, residual=residual, y=y)
+    _check_vectors(op, x, DOUBLE, mean=mean, inv_std=inv_std)
+    _check_vectors(op, x, x.dtype, scale=scale, shift=shift)
     tensors = (x, y) if residual is None else (x, y, residual)
-    _map("affine_act", tensors, x, a, b, residual, *_activation(slope), y)
+    _map(op, tensors, x, mean, inv_std, scale, shift, residual, *_activation(slope), y)
 
 
 def fold_statistics(
@@ -111,16 +115,14 @@ def fold_statistics(
     check(op, mean, "mean", None, DOUBLE)
     check(op, var, "var", mean.shape, DOUBLE)
     check_tensor(op, a_out, "a_out", 1)
-    given = [(n, v) for n, v in (("scale", scale), ("shift", shift), ("bias", bias)) if v is not None]
-    if given:
-        check_tensor(op, given[0][1], given[0][0], 1)
-    dtype = given[0][1].dtype if given else a_out.dtype
-    for name, vector in given:
-        check(op, vector, name, mean.shape, dtype)
+    dtype = a_out.dtype
+    for name, vector in (("scale", scale), ("shift", shift), ("bias", bias)):
+        if vector is not None:
+            check(op, vector, name, mean.shape, dtype)
     for name, out in (("a_out", a_out), ("b_out", b_out)):
-        check(op, out, name, mean.shape, DOUBLE if a_out.dtype == DOUBLE else dtype)
+        check(op, out, name, mean.shape, dtype)
     n = mean.size
-    kernel = _kernel("fold_statistics", dtype.itemsize, "double" if a_out.dtype == DOUBLE else "float")
+    kernel = _kernel("fold_statistics", dtype.itemsize)
     device.launch_each(kernel, n, mean, var, float(eps), scale, shift, bias, a_out, b_out, n)
 
 
@@ -146,7 +148,7 @@ def _check_tensors(op: str, x: np.ndarray, **others: np.ndarray | None) -> None:
 
 def _check_vectors(op: str, x: np.ndarray, dtype: np.dtype, **vectors: np.ndarray | None) -> None:
     """Check vectors over the channels of x; those in double precision cannot be left out."""
-    needed = ("mean_out", "var_out", "inv_std_out", "mean", "inv_std", "a", "b")
+    needed = ("mean_out", "var_out", "inv_std_out", "mean", "inv_std")
     for name, vector in vectors.items():
         if vector is not None or name in needed:
             check(op, vector, name, x.shape[1:2], dtype)

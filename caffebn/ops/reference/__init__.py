@@ -6,7 +6,7 @@ The arguments are not checked.
 
 from caffebn.ops.geometry import ConvGeometry
 from caffebn.ops.masks import KeepMask
-from caffebn.ops.reference.batch_norm import affine_act, batch_norm, batch_norm_backward, fold_statistics
+from caffebn.ops.reference.batch_norm import batch_norm, batch_norm_backward, fold_statistics, normalize_act
 from caffebn.ops.reference.channel import (
     affine,
     channel_dot,
@@ -123,7 +123,6 @@ __all__ = [
     "accuracy",
     "add_from",
     "affine",
-    "affine_act",
     "arg_max",
     "ave_pool",
     "ave_pool_backward",
@@ -178,6 +177,7 @@ __all__ = [
     "multinomial_loss_backward",
     "multiply",
     "normalize",
+    "normalize_act",
     "normalize_backward",
     "paste_block",
     "places_as_numbers",

@@ -11,10 +11,10 @@ from caffebn.ops.reference.channel import affine, inv_std, moments, normalize
 from caffebn.ops.reference.elementwise import relu, relu_backward
 
 __all__ = [
-    "affine_act",
     "batch_norm",
     "batch_norm_backward",
     "fold_statistics",
+    "normalize_act",
 ]
 
 
@@ -55,12 +55,7 @@ def batch_norm(
     moments(x, mean_out, var_out)
     with np.errstate(divide="ignore"):
         inv_std(var_out, eps, inv_std_out)
-    z = np.empty_like(x)
-    normalize(x, mean_out, inv_std_out, z)
-    affine(z, scale, shift, z)
-    if residual is not None:
-        z += residual
-    relu(z, y, 1 if slope is None else slope)
+    normalize_act(x, mean_out, inv_std_out, scale, shift, residual, slope, y)
 
 
 def batch_norm_backward(
@@ -78,7 +73,7 @@ def batch_norm_backward(
     dshift: np.ndarray | None,
     dresidual: np.ndarray | None,
 ) -> None:
-    """Gradients of `batch_norm`, or of `affine_act` with frozen statistics.
+    """Gradients of `batch_norm`, or of `normalize_act` with frozen statistics.
 
     With ``xhat = (x - mean) * inv_std``, ``dz = dy`` where the output of the activation is positive and
     ``slope * dy`` elsewhere, ``k = inv_std * scale`` and means over N and S::
@@ -101,9 +96,8 @@ def batch_norm_backward(
     scale, shift : ndarray, shape (C,), dtype of x, or None
         As they were in the forward pass.
     y : ndarray, shape (N, C, S), or None
-        Output of the activation.  None: its sign is found from x as the forward pass found it, with the same bits: by
-        `batch_norm`, or with frozen statistics by `affine_act` and `fold_statistics`.  Where there was a residual, y
-        is needed.
+        Output of the activation.  None: its sign is found from x as the forward pass found it, with the same bits.
+        Where there was a residual, y is needed.
     slope : float or None
         That of the rectifier, None for no activation; y is then not read.
     frozen : bool
@@ -122,12 +116,7 @@ def batch_norm_backward(
     if slope is not None:
         if y is None:
             y = np.empty_like(x)
-            if frozen:
-                a = inv_std if scale is None else inv_std * scale
-                affine_act(x, a, -mean * a + (0 if shift is None else shift), None, None, y)
-            else:
-                normalize(x, mean, inv_std, y)
-                affine(y, scale, shift, y)
+            normalize_act(x, mean, inv_std, scale, shift, None, None, y)
         relu_backward(y, dz, dz, slope)
     xhat = (x - mean[:, None]) * inv_std[:, None]
     sum_dz = dz.sum(axis=(0, 2), dtype=np.float64)
@@ -146,23 +135,27 @@ def batch_norm_backward(
         dresidual[...] = dz
 
 
-def affine_act(
+def normalize_act(
     x: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    scale: np.ndarray | None,
+    shift: np.ndarray | None,
     residual: np.ndarray | None,
     slope: float | None,
     y: np.ndarray,
 ) -> None:
-    """Affine map of each channel and activation: ``y = act(x * a[c] + b[c] + residual)``.
+    """Normalise by given statistics: ``y = act((x - mean) * inv_std * scale + shift + residual)``.
 
-    The sums are computed in float64 and rounded once to the dtype of x, before the activation.
+    The results have the bits of `normalize`, `affine`, the sum and `relu`, run one after the other, and so those of
+    `batch_norm` where the statistics are those of the batch.
 
     Parameters
     ----------
     x : ndarray, shape (N, C, S)
-    a, b : ndarray, shape (C,), float64
-        For example from `fold_statistics`.
+    mean, inv_std : ndarray, shape (C,), float64
+    scale, shift : ndarray, shape (C,), dtype of x, or None
+        None leaves that step out.
     residual : ndarray, shape (N, C, S), or None
         Added before the activation.
     slope : float or None
@@ -170,10 +163,12 @@ def affine_act(
     y : ndarray, shape (N, C, S)
         Filled; may be `x` or `residual`.
     """
-    z = x * a[:, None] + b[:, None]
+    z = np.empty_like(x)
+    normalize(x, mean, inv_std, z)
+    affine(z, scale, shift, z)
     if residual is not None:
         z += residual
-    relu(z.astype(x.dtype), y, 1 if slope is None else slope)
+    relu(z, y, 1 if slope is None else slope)
 
 
 def fold_statistics(
@@ -186,7 +181,7 @@ def fold_statistics(
     a_out: np.ndarray,
     b_out: np.ndarray,
 ) -> None:
-    """The affine map that a normalisation by given statistics is, for `affine_act`.
+    """The affine map that a normalisation by given statistics is, for the epilogue of a product.
 
     ``a = inv_std * scale`` and ``b = (bias - mean) * a + shift`` with ``inv_std = 1 / sqrt(var + eps)``, so that
     ``x * a + b = (x + bias - mean) * inv_std * scale + shift``.
@@ -195,11 +190,11 @@ def fold_statistics(
     ----------
     mean, var : ndarray, shape (C,), float64
     eps : float
-    scale, shift : ndarray, shape (C,), float32 or float64, or None
+    scale, shift : ndarray, shape (C,), dtype of a_out, or None
         None stands for 1 and for 0.
-    bias : ndarray, shape (C,), dtype of scale and shift, or None
+    bias : ndarray, shape (C,), dtype of a_out, or None
         What the layer before leaves to this one to add; None stands for 0.
-    a_out, b_out : ndarray, shape (C,), float64 or the dtype of scale, shift and bias
+    a_out, b_out : ndarray, shape (C,), float32 or float64
         Filled; computed in float64.
     """
     a = np.empty_like(mean)
