@@ -18,6 +18,7 @@ CC, CFLAGS, LDFLAGS
 
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -164,10 +165,9 @@ class BuildKernels(build_ext):
         settings = self.record_settings()
         with ThreadPoolExecutor(self.parallel) as pool:
             translated = dict(pool.map(lambda f: (f, self.translate(f, settings)), MODULES))
-        headers = [str(p) for p in Path("pyx").glob("*.h")]
         for e in self.extensions:
             e.sources = [str(self.source_of(e, translated[e.family]))]
-            e.depends = [str(settings), *headers]
+            e.depends = [str(settings), *parts_of(e.family, ".h")]
         super().build_extensions()
 
     def check_compiler(self):
@@ -234,7 +234,7 @@ class BuildKernels(build_ext):
             options = ["--generate-shared", str(target)]
         else:
             pyx = f"pyx/{family}.pyx"
-            inputs += [pyx, *map(str, Path("pyx").glob("*.px[di]"))]
+            inputs += parts_of(family, ".pyx", ".pxd", ".pxi")
             options = ["--shared", SHARED, "--module-name", f"{PACKAGE}.{family}", "-o", str(target), pyx]
         if self.force or newer_group(inputs, str(target)):
             directives = [x for k, v in DIRECTIVES.items() for x in ("-X", f"{k}={v}")]
@@ -251,6 +251,19 @@ class BuildKernels(build_ext):
         # the name under which the module enters sys.modules is a constant in the C text
         text = text.replace(f'"{PACKAGE}.{family}"', f'"{name}"')
         return written(self.work / name / f"{family}.c", text)
+
+
+def parts_of(family, *suffixes):
+    """The files of pyx/ that a module is made of, by way of any include or cimport, those with some suffixes."""
+    found, left = set(), [Path("pyx", f"{family}.pyx")]
+    while left:
+        path = left.pop()
+        if path.is_file() and path not in found:
+            found.add(path)
+            text = path.read_text(encoding="utf-8")
+            left += [Path("pyx", name) for name in re.findall(r'"(\w+\.(?:h|pxi))"', text)]
+            left += [Path("pyx", f"{name}.pxd") for name in re.findall(r"(?m)^(?:from|cimport) (\w+)", text)]
+    return sorted(str(path) for path in found if path.suffix in suffixes)
 
 
 def written(path, text):

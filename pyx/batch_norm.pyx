@@ -26,6 +26,7 @@ from plan cimport (
     advance,
     group_channel,
     group_tile,
+    is_streamed,
     moments_of_all,
     moments_of_group,
     plan_of,
@@ -45,17 +46,17 @@ cdef extern from "batch_norm.h" nogil:
         double mean, double high, double low, double factor, double scale, double shift, double *lowest,
         double *highest)
     void forward_float(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
+        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
         const float *v, int64_t width, float slope, float *y)
     void forward_double(
-        int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual,
+        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual,
         const double *v, int64_t width, double slope, double *y)
     void gradient_sums_of_rows_float(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const float *x,
-        const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum, double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
+        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum, double *dot)
     void gradient_sums_of_rows_double(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, const double *x,
-        const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum, double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
+        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum, double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
         const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
@@ -68,13 +69,13 @@ cdef extern from "batch_norm.h" nogil:
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const float *x, const float *y,
         const float *dy, const float *v, int64_t width, float slope, float *dz)
     void backward_float(
-        int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
+        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
         const float *y, const float *dy, const float *v, int64_t width, float slope, float *dx)
     void gradient_double(
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const double *x, const double *y,
         const double *dy, const double *v, int64_t width, double slope, double *dz)
     void backward_double(
-        int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
+        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
         const double *y, const double *dy, const double *v, int64_t width, double slope, double *dx)
 
 
@@ -210,15 +211,17 @@ cdef void forward_strip(
     const Plan *p, Strip s, Py_ssize_t ahead, const real *x, const real *v, const real *residual, real slope, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
+    cdef bint streams = is_streamed(p, y) and y != x and y != residual
     if real is float:
-        forward_float(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_float(p.by_column, streams, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
     else:
-        forward_double(p.by_column, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_double(p.by_column, streams, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
 
 
 cdef struct Gradient:
     int sign
     bint frozen
+    bint streams             # dx is written past the caches
     double count
     const double *mean
     const double *inv_std
@@ -251,6 +254,7 @@ def batch_norm_backward(
         shift_data = &shift[0]
     cdef Gradient g
     g.frozen = frozen
+    g.streams = is_streamed(&p, dx_data) and dx_data != x_data and dx_data != dy_data
     g.count = x.shape[0] * x.shape[2]
     g.sign = NO_ACTIVATION if not active else FROM_Y if y_data else FROM_MAP if g.count < FEW else FROM_INTERVAL
     g.mean, g.inv_std, g.part = &mean[0], &inv_std[0], &work[0]
@@ -330,10 +334,10 @@ cdef void gradient_sums(
                                             x, y, dy, v, p.width, slope, sum, dot)
     else:
         if real is float:
-            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length, ahead,
+            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length, ahead, g.streams,
                                         x, y, dy, v, p.width, slope, sum, dot)
         else:
-            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length, ahead,
+            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length, ahead, g.streams,
                                          x, y, dy, v, p.width, slope, sum, dot)
 
 
@@ -373,9 +377,9 @@ cdef void gradient_strip(
         dy, sign = dz, NO_ACTIVATION
     if dx:
         if real is float:
-            backward_float(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
+            backward_float(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
         else:
-            backward_double(p.by_column, sign, g.frozen, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
+            backward_double(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
 
 
 include "views.pxi"

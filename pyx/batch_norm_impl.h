@@ -29,33 +29,46 @@ CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int r
     case 6: call(1, 1, 0); break; default: call(1, 1, 1);                                      \
     }
 
-/* Runs as in the maps of channel_impl.h; what lies `ahead` in y, and in residual, is fetched; with 0, when nobody has
-   fetched x either, what lies a little further in all of them.  residual may be NULL; slope 0 is relu, and 1 no
-   activation. */
-CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int64_t at, int64_t tiles,
-                                     int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
-                                     const REAL *v, int64_t width, REAL slope, REAL *y)
+/* `tiles` runs as in the maps of channel_impl.h, written to `to`.  What lies `ahead` in residual is fetched, and in y
+   where it takes what is written; with 0, when nobody has fetched x either, what lies a little further in all of
+   them.  residual and y may be NULL; slope 0 is relu, and 1 no activation. */
+CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int64_t tiles, int64_t length,
+                                     int64_t ahead, const REAL *x, const REAL *residual, const REAL *v, int64_t width,
+                                     REAL slope, const REAL *y, REAL *to)
 {
 #define CHUNK(j, to, n)                                                                                        \
     do {                                                                                                       \
-        if (own) CHANNEL_FETCH(x + at + j + own);                                                              \
-        if (ahead) CHANNEL_FETCH(y + at + j + ahead);                                                          \
-        if (ahead && add) CHANNEL_FETCH(residual + at + j + ahead);                                            \
-        FN(forward_run)(column, add, relu, x + at + j, add ? residual + at + j : x, v + (column ? j : t),      \
-                        width, slope, to, n);                                                                  \
+        if (own) CHANNEL_FETCH(x + j + own);                                                                   \
+        if (ahead && y) CHANNEL_FETCH(y + at + j + ahead);                                                     \
+        if (ahead && add) CHANNEL_FETCH(residual + j + ahead);                                                 \
+        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : t), width, slope, \
+                        to, n);                                                                                \
     } while (0)
     const int64_t own = ahead ? 0 : fetched_from(0, length);
     ahead = fetched_from(ahead, length);
-    for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(y + at, length, CHUNK);
+    for (int64_t t = 0, at = 0; t < tiles; t++, at += length, x += length, residual += add ? length : 0)
+        IN_CHUNKS(to + at, length, CHUNK);
 #undef CHUNK
 }
 
-static void FN(forward)(int column, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const REAL *x,
-                        const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
+static void FN(forward_tiles)(int column, int64_t tiles, int64_t length, int64_t ahead, const REAL *x,
+                              const REAL *residual, const REAL *v, int64_t width, REAL slope, const REAL *y, REAL *to)
 {
-#define CALL(c, a, u) FN(forward_runs)(c, a, u, at, tiles, length, ahead, x, residual, v, width, slope, y)
+#define CALL(c, a, u) FN(forward_runs)(c, a, u, tiles, length, ahead, x, residual, v, width, slope, y, to)
     CHOOSE(column, residual != 0, slope == 0, CALL)
 #undef CALL
+}
+
+/* The runs from `at` on; streams: past the caches. */
+static void FN(forward)(int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
+                        const REAL *x, const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
+{
+#define PIECE(tiles, length, from, first, to, y)                                                                   \
+    FN(forward_tiles)(column, tiles, length, ahead, x + at + (from), residual ? residual + at + (from) : 0,        \
+                      v + (first), width, slope, y, to)
+    if (streams) IN_PIECES(tiles, length, y + at, PIECE);
+    else PIECE(tiles, length, 0, 0, y + at, y + at);
+#undef PIECE
 }
 
 /* ---- Backward ---- */
@@ -200,23 +213,22 @@ CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL
 }
 
 /* sum = sum dz and dot = sum dz * x, by row, of `count` runs of `length` elements, the first at `start`; what lies
-   `ahead` in the tensors that are read is fetched. */
+   `ahead` in the tensors that are read is fetched, but dy if that is done `later`. */
 CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, int64_t start, int64_t count,
-                                              int64_t stride, int64_t length, int64_t ahead, const REAL *x,
+                                              int64_t stride, int64_t length, int64_t ahead, int later, const REAL *x,
                                               const REAL *y, const REAL *dy, const REAL *v,
                                               int64_t width, REAL slope, double *sum, double *dot)
 {
     lanes_part first[PARTS] = {0}, second[PARTS] = {0};
     const int64_t rest = length % CHANNEL_LANES;
+    later = later && ahead;
     ahead = fetched_from(ahead, length);
     for (int64_t run = 0; run < count; run++, start += stride) {
         const int64_t whole = start + length - rest, last = start + length - CHANNEL_LANES;
         for (int64_t i = start; i < whole; i += CHANNEL_LANES) {
-            if (ahead) {
-                CHANNEL_FETCH(x + i + ahead);
-                CHANNEL_FETCH(dy + i + ahead);
-                if (sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
-            }
+            if (ahead) CHANNEL_FETCH(x + i + ahead);
+            if (ahead && !later) CHANNEL_FETCH(dy + i + ahead);
+            if (ahead && sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
             FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, width, slope, 0, first, second);
         }
         if (rest)
@@ -228,12 +240,12 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
 }
 
 static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,
-                                      int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                      int64_t width, REAL slope, double *sum, double *dot)
+                                      int64_t ahead, int later, const REAL *x, const REAL *y, const REAL *dy,
+                                      const REAL *v, int64_t width, REAL slope, double *sum, double *dot)
 {
     if (!y) y = x;
 #define CALL(sign, relu)                                                                                         \
-    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, length, ahead, x, y, dy, v, width, slope, sum, dot)
+    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, length, ahead, later, x, y, dy, v, width, slope, sum, dot)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
@@ -308,29 +320,31 @@ CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int
     }
 }
 
-/* dx of runs as in the maps of channel_impl.h; what lies `ahead` in dx is fetched. */
-CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen, int64_t at,
+/* dx of `tiles` runs as in the maps of channel_impl.h, written to `to`.  What lies `ahead` in dx is fetched, where that
+   takes what is written; where it is NULL, memory has nothing to do but to write, and the next group's dy is fetched. */
+CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen,
                                       int64_t tiles, int64_t length, int64_t ahead, const REAL *x, const REAL *y,
-                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
+                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, const REAL *dx,
+                                      REAL *to)
 {
 #define CHUNK(j, to, n)                                                                                           \
     do {                                                                                                          \
-        if (ahead) CHANNEL_FETCH(dx + at + j + ahead);                                                            \
+        if (ahead) CHANNEL_FETCH(next + at + j + ahead);                                                          \
         FN(backward_run)(column, sign, relu, frozen, x + at + j, y + at + j, dy + at + j, v + (column ? j : t),   \
                          width, slope, to, n);                                                                    \
     } while (0)
-    ahead = fetched_from(ahead, length);
-    for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dx + at, length, CHUNK);
+    const REAL *next = dx ? dx : dy;
+    if (dx) ahead = fetched_from(ahead, length);
+    for (int64_t t = 0, at = 0; t < tiles; t++, at += length) IN_CHUNKS(to + at, length, CHUNK);
 #undef CHUNK
 }
 
-static void FN(backward)(int column, int sign, int frozen, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
-                         const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
-                         REAL *dx)
+static void FN(backward_tiles)(int column, int sign, int frozen, int64_t tiles, int64_t length, int64_t ahead,
+                               const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                               const REAL *dx, REAL *to)
 {
-    if (!y) y = x;
 #define RUNS(column, sign, relu, frozen) \
-    FN(backward_runs)(column, sign, relu, frozen, at, tiles, length, ahead, x, y, dy, v, width, slope, dx)
+    FN(backward_runs)(column, sign, relu, frozen, tiles, length, ahead, x, y, dy, v, width, slope, dx, to)
 #define CALL(sign, relu)                                            \
     if (column && frozen) RUNS(1, sign, relu, 1);                   \
     else if (column) RUNS(1, sign, relu, 0);                        \
@@ -339,6 +353,20 @@ static void FN(backward)(int column, int sign, int frozen, int64_t at, int64_t t
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 #undef RUNS
+}
+
+/* The runs from `at` on; streams: past the caches. */
+static void FN(backward)(int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length,
+                         int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
+                         REAL slope, REAL *dx)
+{
+    if (!y) y = x;
+#define PIECE(tiles, length, from, first, to, dx)                                                                   \
+    FN(backward_tiles)(column, sign, frozen, tiles, length, ahead, x + at + (from), y + at + (from),                \
+                       dy + at + (from), v + (first), width, slope, dx, to)
+    if (streams) IN_PIECES(tiles, length, dx + at, PIECE);
+    else PIECE(tiles, length, 0, 0, dx + at, dx + at);
+#undef PIECE
 }
 
 #undef OPEN

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "stream.h"
+
 #if defined(__AVX512F__)
 #define CHANNEL_BYTES 64
 #elif defined(__AVX__)
@@ -73,6 +75,24 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
                 call(chunk, (y) + chunk, CHANNEL_LANES);                                                \
             if ((n) % CHANNEL_LANES) memcpy((y) + (n) - CHANNEL_LANES, last, sizeof last);              \
         }                                                                                               \
+    } while (0)
+
+/* Write `tiles` runs of `length` elements to y, past the caches, by call(tiles, length, from, first, buffer, 0), which
+   computes the elements from `from` on, those of tile (by column: of column) `first`, into a buffer. */
+#define IN_PIECES(tiles, length, y, call)                                                                        \
+    do {                                                                                                         \
+        __typeof__(*(y)) buffer[STREAM_ROOM] __attribute__((aligned(STREAM_LINE)));                              \
+        const int64_t together = (length) < STREAM_PIECE ? STREAM_PIECE / (length) : 1;                          \
+        for (int64_t tile = 0; tile < (tiles); tile += together) {                                               \
+            const int64_t count = (tiles) - tile < together ? (tiles) - tile : together;                         \
+            for (int64_t j = 0, n; j < (length); j += n) {                                                       \
+                n = (length) - j < STREAM_ROOM ? (length) - j : STREAM_PIECE;                                    \
+                const int64_t from = tile * (length) + j;                                                        \
+                call(count, n, from, column ? j : tile, buffer, 0);                                              \
+                stream_out((y) + from, buffer, count * n * sizeof *buffer);                                      \
+            }                                                                                                    \
+        }                                                                                                        \
+        stream_end();                                                                                            \
     } while (0)
 
 /* Sum of the lanes, in pairs. */

@@ -24,6 +24,9 @@ from libc.stdint cimport int64_t
 
 from common cimport ceil_div, real
 
+cdef extern from "stream.h" nogil:
+    int STREAM_BYTES
+
 cdef extern from "channel.h" nogil:
     int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
     void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
@@ -76,6 +79,11 @@ cdef struct Strip:
     # `tiles` runs of elements that follow each other in memory, the first at `start`, each of `length`
     Py_ssize_t start, tiles, length
     Py_ssize_t column        # where the value of the first tile, or of its first column, is in the vectors
+
+
+cdef inline bint is_streamed(const Plan *p, const real *y) noexcept nogil:
+    """Whether a result is to be written past the caches."""
+    return p.size * <Py_ssize_t> sizeof(real) >= STREAM_BYTES
 
 
 cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:
