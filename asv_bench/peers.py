@@ -138,9 +138,7 @@ class Channels:
         )  # fmt: skip
 
     def inference(self) -> None:
-        self.ops.normalize_act(
-            self.x, self.mean, self.inv_std, self.scale, self.shift, None, 0.0, self.y
-        )
+        self.ops.normalize_act(self.x, self.mean, self.inv_std, self.scale, self.shift, None, 0.0, self.y)
 
     def torch_forward(self) -> tuple[Callable[[], Any], list[Any]]:
         """Return PyTorch's forward pass, and the leaves whose gradients are wanted."""

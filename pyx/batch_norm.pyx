@@ -46,17 +46,19 @@ cdef extern from "batch_norm.h" nogil:
         double mean, double high, double low, double factor, double scale, double shift, double *lowest,
         double *highest)
     void forward_float(
-        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x, const float *residual,
-        const float *v, int64_t width, float slope, float *y)
+        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
+        const float *residual, const float *v, int64_t width, float slope, float *y)
     void forward_double(
-        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x, const double *residual,
-        const double *v, int64_t width, double slope, double *y)
+        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
+        const double *residual, const double *v, int64_t width, double slope, double *y)
     void gradient_sums_of_rows_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
-        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum, double *dot)
+        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
+        double *dot)
     void gradient_sums_of_rows_double(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
-        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum, double *dot)
+        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum,
+        double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
         const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
@@ -69,14 +71,14 @@ cdef extern from "batch_norm.h" nogil:
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const float *x, const float *y,
         const float *dy, const float *v, int64_t width, float slope, float *dz)
     void backward_float(
-        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
-        const float *y, const float *dy, const float *v, int64_t width, float slope, float *dx)
+        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
+        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, float *dx)
     void gradient_double(
         int column, int sign, int64_t at, int64_t tiles, int64_t length, const double *x, const double *y,
         const double *dy, const double *v, int64_t width, double slope, double *dz)
     void backward_double(
-        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
-        const double *y, const double *dy, const double *v, int64_t width, double slope, double *dx)
+        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
+        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *dx)
 
 
 cdef enum:
@@ -377,9 +379,11 @@ cdef void gradient_strip(
         dy, sign = dz, NO_ACTIVATION
     if dx:
         if real is float:
-            backward_float(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
+            backward_float(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v,
+                           p.width, slope, dx)
         else:
-            backward_double(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v, p.width, slope, dx)
+            backward_double(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v,
+                            p.width, slope, dx)
 
 
 include "views.pxi"

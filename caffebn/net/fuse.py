@@ -341,9 +341,7 @@ class Again(Step):
             return
         shape = norm.ncs
         x, y = step.input.data.reshape(shape), self.top.data.reshape(shape)
-        norm.ops.normalize_act(
-            x, norm.mean, norm.inv_std, *_learned(step.scale), None, _slope(step.relu), y
-        )
+        norm.ops.normalize_act(x, norm.mean, norm.inv_std, *_learned(step.scale), None, _slope(step.relu), y)
 
 
 class ProductStep(Step):

@@ -321,7 +321,9 @@ def test_the_recomputed_mask_where_the_root_is_hard_to_find(dtype, places):
         (2, np.nan),
     ]
     for scale, shift in maps:
-        images = len(values) * 100 // places  # so many that the interval is found, and not each sign by itself
+        images = (
+            len(values) * 100 // places
+        )  # so many that the interval is found, and not each sign by itself
         case = Case((images, 1, places), dtype, shift=shift is not None)
         case.x = np.broadcast_to(np.resize(np.array(values, dtype), images)[:, None, None], case.shape).copy()
         case.scale[:] = scale
@@ -550,3 +552,36 @@ def test_messages():
         ArgumentError, match=r"^fold_statistics: shift must be a C-contiguous float32 .*; found float64"
     ):
         CPU.fold_statistics(d, d, 1e-5, v, d, None, v.copy(), v.copy())
+
+
+# more than 32 MB, so that results are written past the caches; odd sizes, so that lines are cut
+LARGE = [(3, 7, 420001), (5, 33, 53003), (16, 1100, 499), (88001, 101, 1), (30000, 20, 15)]
+
+
+@pytest.mark.parametrize("shape", LARGE, ids=lambda s: "x".join(map(str, s)))
+def test_large_results_are_those_written_in_place(shape):
+    """What may not be written past the caches, as it lies where it was read, has the same bits."""
+    case = Case(shape, "float32", slope=0.25)
+    y, mean, _, inv_std = case.forward(CPU)
+    vectors = mean, inv_std, case.scale, case.shift
+    again = case.x.copy()
+    CPU.normalize_act(again, *vectors, None, 0.25, again)
+    np.testing.assert_array_equal(again, y)
+    for frozen in (False, True):
+        dx, dy = np.full_like(y, np.nan), case.dy.copy()
+        for to in (dx, dy):
+            CPU.batch_norm_backward(case.x, *vectors, None, 0.25, frozen, dy, to, None, None, None)
+        np.testing.assert_array_equal(dx, dy)
+
+
+def test_large_results_end_where_they_end():
+    """Nothing in front of a result or behind it is written."""
+    count = 9_000_011
+    memory = np.full(count + 64, 7, np.float32)
+    x = np.random.default_rng(3).standard_normal((1, 1, count), np.float32)
+    for offset in (0, 1, 15, 16, 33):
+        memory[:] = 7
+        y = memory[offset : offset + count].reshape(x.shape)
+        CPU.normalize_act(x, np.zeros(1), np.ones(1), None, None, None, None, y)
+        np.testing.assert_array_equal(y, x)
+        assert (memory[:offset] == 7).all() and (memory[offset + count :] == 7).all()
