@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["empty", "from_host", "put", "read_later", "synchronize", "zeros"]
+from caffebn.ops.recording import Recording, recording
+
+__all__ = ["Graph", "empty", "from_host", "put", "read_later", "synchronize", "zeros"]
 
 empty = np.empty
 zeros = np.zeros
@@ -30,3 +32,23 @@ def read_later(array: np.ndarray) -> Callable[[], np.ndarray]:
     """Return what returns the values that the array has now."""
     now = array.copy()
     return lambda: now
+
+
+class Graph:
+    """The calls of kernels that some work makes, recorded once and then repeated.
+
+    Parameters
+    ----------
+    work : callable
+        Runs once; calls ops of the ``cpu`` back end, and nothing else has to be done again.
+    """
+
+    def __init__(self, work: Callable[[], None]):
+        self._tape = Recording([], {})
+        with recording(self._tape):
+            work()
+
+    def launch(self) -> None:
+        """Make the calls once more."""
+        for kernel, arguments in self._tape.calls:
+            kernel(*arguments)

@@ -137,18 +137,18 @@ _ACTIVE = _choose(os.environ.get("CAFFEBN_LEVEL"))
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Let OpenMP, when it is loaded in this block, put waiting threads to sleep after half a millisecond.
+    """Let OpenMP, when it is loaded in this block, put waiting threads to sleep after a tenth of a millisecond.
 
-    GNU's OpenMP otherwise keeps a waiting thread busy thirty times as long.  That is harmless while the thread has a
-    core to itself, but where other programs want the cores, too, it makes small nets a hundred times slower.  Less
-    is not better: threads that have slept between two layers wake up so late that one image takes a sixth longer.
-    The variable is read once, when the library is loaded; it is taken back for the sake of programs that are started
-    from here.
+    GNU's OpenMP otherwise keeps a waiting thread busy fifteen times as long.  That is harmless while the thread has a
+    core to itself, but where other programs want the cores, too, it makes small nets eighty times slower.  Less is
+    not better: threads that have gone to sleep between two layers wake up so late that one image takes an eighth
+    longer.  The variable is read once, when the library is loaded; it is taken back for the sake of programs that are
+    started from here.
     """
     if {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.environ["GOMP_SPINCOUNT"] = "20000"
     try:
         yield
     finally:

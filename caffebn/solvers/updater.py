@@ -56,7 +56,7 @@ class Updater:
         self._pieces: list[tuple[slice, float, float]] = []
         self._arrays = ops.arrays(net.device)
         self._square = self._arrays.zeros(1, np.float64)
-        self._records = False
+        self._records = net.device == "cpu"
         self._graph: Any = None
         self._of_graph: tuple | None = None  # the numbers of the update in the graph
         self._last: tuple | None = None
@@ -168,12 +168,13 @@ class Updater:
                 self._op(*(flat[piece] for flat in flats), *values)
 
         if self._records:
-            self._apply_recorded(work, (*map(id, flats), *((c[0].start, c[0].stop, c[1]) for c in calls)))
+            pieces = [(piece.start, piece.stop, values) for piece, values in calls]
+            self._apply_recorded(work, (ops.threads.get(), *map(id, flats), *pieces))
         else:
             work()
 
     def record(self) -> None:
-        """On a GPU: launch updates whose numbers are those of the one before as a graph, from now on."""
+        """On a GPU, too: repeat updates whose numbers are those of the one before as a graph, from now on."""
         self._records = True
 
     def _apply_recorded(self, work: Callable[[], None], numbers: tuple) -> None:
