@@ -86,6 +86,18 @@ def test_modules_that_are_compiled_once_need_no_level(build, extensions):
         assert extensions[f"caffebn._kernels.{name}"].flags == build["ANY"]
 
 
+def test_a_module_is_built_again_for_what_it_is_made_of(build, checkout, monkeypatch):
+    monkeypatch.chdir(checkout)
+    parts = {
+        family: set(build["parts_of"](family, ".h", ".pxd", ".pxi", ".pyx")) for family in families(checkout)
+    }
+    assert {"pyx/gemm.pyx", "pyx/gemm.h", "pyx/gemm_impl.h", "pyx/common.pxd"} <= parts["gemm"]
+    assert "pyx/stream.h" in parts["batch_norm"]  # by way of channel.h and plan.pxd
+    assert "pyx/pool.h" not in parts["gemm"] and "pyx/gemm_impl.h" not in parts["pool"]
+    sources = {str(path) for path in Path("pyx").iterdir() if path.stem not in ONCE}
+    assert set().union(*parts.values()) == sources
+
+
 def test_only_products_may_fuse_multiply_and_add(extensions):
     for name, extension in extensions.items():
         if name.count(".") == 3:
