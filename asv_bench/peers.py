@@ -238,9 +238,10 @@ def bn_as_net(settings: Settings) -> Iterator[Case]:
             blob.data[...] = value
         dy = c.dy.reshape(c.image)
 
-        def ours(net: Any = net, dy: np.ndarray = dy) -> None:
+        def ours(c: Channels = c, net: Any = net, dy: np.ndarray = dy) -> None:
             net.forward()
-            np.copyto(net.blobs["bn"].diff, dy)  # the layers in place have overwritten it
+            # the layers in place have overwritten it; on all threads, as PyTorch copies
+            c.ops.scale_copy(dy, 1.0, net.blobs["bn"].diff)
             net.clear_param_diffs()
             net.backward()
 
