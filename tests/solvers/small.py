@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from caffebn.net import Net
 from caffebn.proto import Message, text
 from caffebn.solvers import Event, Solver, get_solver
 
-__all__ = ["NET", "feed", "message", "recorded", "solver", "state_of", "train"]
+__all__ = ["NET", "count_updates", "feed", "message", "recorded", "solver", "state_of", "train"]
 
 NET = """
 name: "small"
@@ -69,6 +70,14 @@ def recorded(solver: Solver) -> list[Event]:
     events: list[Event] = []
     solver.listeners.append(events.append)
     return events
+
+
+def count_updates(solver: Solver, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list into which goes the iteration of each piece that is updated by a call of the op."""
+    calls: list[int] = []
+    op = solver._updater._op
+    monkeypatch.setattr(solver._updater, "_op", lambda *a: calls.append(solver.iter) or op(*a))
+    return calls
 
 
 def state_of(solver: Solver) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ import pytest
 import caffebn
 from caffebn.errors import ArgumentError, SolverError
 from caffebn.solvers import get_solver
-from tests.solvers.small import message
+from tests.solvers.small import count_updates, message
 
 pytestmark = pytest.mark.gpu
 
@@ -55,9 +55,7 @@ def test_updates_of_equal_numbers_are_launched(monkeypatch):
     made = get_solver(message(lr_policy='"step"', gamma="0.1", stepsize="4"), device="gpu")
     fill(made.net, 0)
     made.capture()
-    calls = []
-    op = made._updater._op
-    monkeypatch.setattr(made._updater, "_op", lambda *a: calls.append(made.iter) or op(*a))
+    calls = count_updates(made, monkeypatch)
     made.step(12)
     pieces = len(made._updater._pieces)
     # each rate: by itself, recorded (the work runs twice), then launched

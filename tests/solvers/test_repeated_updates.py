@@ -3,7 +3,7 @@
 import pytest
 
 import caffebn
-from tests.solvers.small import solver, state_of, train
+from tests.solvers.small import count_updates, solver, state_of, train
 
 RULES = [
     {"momentum": "0.9"},
@@ -25,14 +25,6 @@ def test_the_training_is_the_same(settings):
         made._updater._records = repeats
         found.append((train(made, 10), state_of(made)))
     assert found[0] == found[1]
-
-
-def count_updates(made, monkeypatch):
-    """Note the iteration of each piece that is updated by a call of the op."""
-    calls = []
-    op = made._updater._op
-    monkeypatch.setattr(made._updater, "_op", lambda *a: calls.append(made.iter) or op(*a))
-    return calls
 
 
 def test_equal_numbers_are_asked_for_twice(monkeypatch):
