@@ -50,6 +50,20 @@ def _lines(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
+def wait_for(lines: int, log: Path, process: subprocess.Popen) -> None:
+    """Wait until the log has so many lines, as long as it grows.
+
+    What is limited is the number of looks without a new line, two minutes of them: by the clock, a machine that
+    was busy or asleep would count as a training that stands.
+    """
+    found, looks = _lines(log), 0
+    while process.poll() is None and found < lines:
+        assert looks < 60_000, f"the training stands at line {found} of its log"
+        time.sleep(0.002)
+        before, found = found, _lines(log)
+        looks = looks + 1 if found == before else 0
+
+
 @pytest.mark.parametrize("kills", [12, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_again_and_again(tmp_path, kills):
     last = 60 * kills
@@ -76,10 +90,7 @@ def test_killed_again_and_again(tmp_path, kills):
         state = newest(folder)
         lines = _lines(log) + chance.randint(1, 10)
         process = begin(folder, *(["--snapshot", str(state)] if state else []))
-        deadline = time.monotonic() + 60
-        while process.poll() is None and _lines(log) < lines:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_for(lines, log, process)
         time.sleep(chance.uniform(0, 0.02))
         assert process.poll() is None, "the training ended by itself"
         process.send_signal(signal.SIGKILL)
