@@ -235,8 +235,8 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
             FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, width, slope, channel_masks + rest,
                               first, second);
     }
-    *sum = lanes_total(first);
-    *dot = lanes_total(second);
+    *sum = lanes_total((const double *)first);
+    *dot = lanes_total((const double *)second);
 }
 
 static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,

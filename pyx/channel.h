@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lanes.h"
 #include "stream.h"
 
 #if defined(__AVX512F__)
@@ -39,7 +40,7 @@ typedef double lanes_part __attribute__((vector_size(CHANNEL_BYTES)));
 typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
 
 enum {
-    CHANNEL_LANES = 16,
+    CHANNEL_LANES = LANES,
     PART = CHANNEL_BYTES / 8,               /* doubles of a register */
     PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
 };
@@ -94,15 +95,6 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
         }                                                                                                        \
         stream_end();                                                                                            \
     } while (0)
-
-/* Sum of the lanes, in pairs. */
-CHANNEL_INLINE double lanes_total(const lanes_part *parts)
-{
-    const double *lane = (const double *)parts;
-    double half[8];
-    for (int i = 0; i < 8; i++) half[i] = lane[i] + lane[i + 8];
-    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
-}
 
 /* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
    makes five. */

@@ -48,8 +48,8 @@ CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, i
     ahead = fetched_from(ahead, length);
     for (int64_t run = 0; run < count; run++)
         FN(add_run)(what, x + run * stride, y + run * stride, length, ahead, mean, a, b);
-    if (what != DOT) *first = lanes_total(a);
-    if (what != SUM) *second = lanes_total(b);
+    if (what != DOT) *first = lanes_total((const double *)a);
+    if (what != SUM) *second = lanes_total((const double *)b);
 }
 
 static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t length,

@@ -4,14 +4,14 @@
 static void FN(cross_entropy_block)(
     const REAL *x, const REAL *target, ptrdiff_t n, int has_ignore, REAL ignore, double *sum, double *counted)
 {
-    double lane[LOSS_LANES] = {0}, count[LOSS_LANES] = {0};
-    for (ptrdiff_t i = 0; i < n; i += LOSS_LANES) {
-        REAL v[LOSS_LANES], t[LOSS_LANES];
-        const ptrdiff_t m = n - i < LOSS_LANES ? n - i : LOSS_LANES;
-        if (m < LOSS_LANES) LOSS_EACH(l) v[l] = 0, t[l] = has_ignore ? ignore : 0;
+    double lane[LANES] = {0}, count[LANES] = {0};
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        REAL v[LANES], t[LANES];
+        const ptrdiff_t m = n - i < LANES ? n - i : LANES;
+        if (m < LANES) EACH_LANE(l) v[l] = 0, t[l] = has_ignore ? ignore : 0;
         memcpy(v, x + i, (size_t)m * sizeof(REAL));
         memcpy(t, target + i, (size_t)m * sizeof(REAL));
-        LOSS_EACH(l) {
+        EACH_LANE(l) {
             const REAL smooth = FN(vm_log1p_unit)(FN(vm_exp)(-(REAL)__builtin_fabs(v[l])));
             const double kept = has_ignore & (LOSS_CUT(t[l]) == ignore) ? 0 : l < m ? 1 : 0;
             const double value = (double)(v[l] > 0 ? v[l] : 0) - (double)v[l] * t[l] + smooth;
@@ -19,8 +19,8 @@ static void FN(cross_entropy_block)(
             count[l] += kept;
         }
     }
-    *sum = loss_total(lane);
-    *counted = loss_total(count);
+    *sum = lanes_total(lane);
+    *counted = lanes_total(count);
 }
 
 /* dx = (sigmoid(x) - target) * scale, 0 at ignored places. */
@@ -37,30 +37,30 @@ static void FN(cross_entropy_back)(
 /* Sum of -row * log(max(prob, floor)) over the classes of one place. */
 static double FN(infogain_place)(const REAL *prob, ptrdiff_t classes, ptrdiff_t stride, const REAL *row, double floor)
 {
-    double lane[LOSS_LANES] = {0};
-    for (ptrdiff_t c = 0; c < classes; c += LOSS_LANES) {
-        double p[LOSS_LANES] = {0}, gain[LOSS_LANES] = {0};
-        const ptrdiff_t m = classes - c < LOSS_LANES ? classes - c : LOSS_LANES;
+    double lane[LANES] = {0};
+    for (ptrdiff_t c = 0; c < classes; c += LANES) {
+        double p[LANES] = {0}, gain[LANES] = {0};
+        const ptrdiff_t m = classes - c < LANES ? classes - c : LANES;
         for (ptrdiff_t l = 0; l < m; l++) p[l] = prob[(c + l) * stride], gain[l] = row[c + l];
-        LOSS_EACH(l) lane[l] -= gain[l] * vm_log_double(p[l] > floor ? p[l] : floor);
+        EACH_LANE(l) lane[l] -= gain[l] * vm_log_double(p[l] > floor ? p[l] : floor);
     }
-    return loss_total(lane);
+    return lanes_total(lane);
 }
 
 /* Sum of max(0, 1 + s * x), or of its square, over the classes of one item; s is -1 at the label, else 1. */
 static double FN(hinge_item)(const REAL *x, ptrdiff_t classes, ptrdiff_t label, int squared)
 {
-    double lane[LOSS_LANES] = {0};
-    for (ptrdiff_t c = 0; c < classes; c += LOSS_LANES) {
+    double lane[LANES] = {0};
+    for (ptrdiff_t c = 0; c < classes; c += LANES) {
         /* what is left over counts nothing: its margin is 0 */
-        double margin[LOSS_LANES] = {0};
-        const ptrdiff_t m = classes - c < LOSS_LANES ? classes - c : LOSS_LANES;
+        double margin[LANES] = {0};
+        const ptrdiff_t m = classes - c < LANES ? classes - c : LANES;
         for (ptrdiff_t l = 0; l < m; l++) margin[l] = 1 + (double)x[c + l];
         if (label >= c && label < c + m) margin[label - c] = 1 - (double)x[label];
-        LOSS_EACH(l) {
+        EACH_LANE(l) {
             const double positive = margin[l] > 0 ? margin[l] : 0;
             lane[l] += squared ? positive * positive : positive;
         }
     }
-    return loss_total(lane);
+    return lanes_total(lane);
 }

@@ -22,14 +22,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "lanes.h"
+
 enum {
     POOL_FRAME = 2048,      /* elements of a frame */
-    POOL_CHUNK = 16,        /* elements that are moved at once; parts in which a run is taken */
+    POOL_CHUNK = LANES,       /* elements that are moved at once; parts in which a run is taken */
     POOL_SLACK = 64         /* elements behind a frame that may be touched */
 };
-
-/* A loop over a chunk, which gcc would otherwise unroll before it looks for vectors. */
-#define POOL_EACH(l) _Pragma("GCC unroll 1") for (int l = 0; l < POOL_CHUNK; l++)
 
 /* What all blocks of a call share. */
 typedef struct {

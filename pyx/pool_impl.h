@@ -12,7 +12,7 @@ static inline __attribute__((always_inline)) void FN(copy_row)(REAL *to, const R
 static inline __attribute__((always_inline)) void FN(fill_row)(REAL *to, REAL value, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK)
-        POOL_EACH(l) to[i + l] = value;
+        EACH_LANE(l) to[i + l] = value;
 }
 
 static inline __attribute__((always_inline)) void FN(fill_frame)(
@@ -105,7 +105,7 @@ static inline __attribute__((always_inline)) void FN(copy_places)(
 {
     for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK) {
         int32_t chunk[POOL_CHUNK];
-        POOL_EACH(l) {
+        EACH_LANE(l) {
             const int32_t none = -(int32_t)(best[i + l] <= -FLT_MAX);
             chunk[l] = ((int32_t)at[i + l] + base + columns[i + l]) | none;
         }
@@ -175,10 +175,10 @@ static inline void FN(max_run)(const REAL *x, ptrdiff_t n, ptrdiff_t first, REAL
     }
     REAL value[POOL_CHUNK];
     PLACE place[POOL_CHUNK];
-    POOL_EACH(l) value[l] = x[l] > -FLT_MAX ? x[l] : -FLT_MAX, place[l] = l;
+    EACH_LANE(l) value[l] = x[l] > -FLT_MAX ? x[l] : -FLT_MAX, place[l] = l;
     for (ptrdiff_t i = POOL_CHUNK; i < n; i += POOL_CHUNK) {
         const ptrdiff_t from = pool_min(i, n - POOL_CHUNK);  /* the last chunk overlaps the one before */
-        POOL_EACH(l) {
+        EACH_LANE(l) {
             const REAL next = x[from + l];
             const PLACE larger = -(PLACE)(next > value[l]);
             place[l] = (((PLACE)from + l) & larger) | (place[l] & ~larger);
@@ -193,7 +193,7 @@ static inline void FN(max_run)(const REAL *x, ptrdiff_t n, ptrdiff_t first, REAL
     const REAL largest = half[1] > half[0] ? half[1] : half[0];
     if (!(largest > *best)) return;
     PLACE first_of[8];
-    POOL_EACH(l) place[l] |= -(PLACE)(value[l] != largest) & (PLACE)INT32_MAX;
+    EACH_LANE(l) place[l] |= -(PLACE)(value[l] != largest) & (PLACE)INT32_MAX;
     for (int l = 0; l < 8; l++) first_of[l] = place[l + 8] < place[l] ? place[l + 8] : place[l];
     for (int l = 0; l < 4; l++) first_of[l] = first_of[l + 4] < first_of[l] ? first_of[l + 4] : first_of[l];
     for (int l = 0; l < 2; l++) first_of[l] = first_of[l + 2] < first_of[l] ? first_of[l + 2] : first_of[l];
@@ -260,7 +260,7 @@ static inline __attribute__((always_inline)) void FN(divide_row)(
 {
     for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK) {
         REAL chunk[POOL_CHUNK];
-        POOL_EACH(l) chunk[l] = (REAL)(sum[i + l] / (side * sides[i + l]));
+        EACH_LANE(l) chunk[l] = (REAL)(sum[i + l] / (side * sides[i + l]));
         if (i + POOL_CHUNK - n <= behind) memcpy(y + i, chunk, sizeof chunk);
         else memcpy(y + i, chunk, (size_t)(n - i) * sizeof(REAL));
     }
@@ -308,13 +308,12 @@ static void FN(ave_frame)(const pooling *p, const pool_block *b, const REAL *x, 
 
 static inline double FN(run_sum)(const REAL *x, ptrdiff_t n)
 {
-    double lane[POOL_CHUNK] = {0}, half[8];
+    double lane[POOL_CHUNK] = {0};
     const ptrdiff_t whole = n - n % POOL_CHUNK;
     for (ptrdiff_t i = 0; i < whole; i += POOL_CHUNK)
-        POOL_EACH(l) lane[l] += x[i + l];
+        EACH_LANE(l) lane[l] += x[i + l];
     for (ptrdiff_t i = whole; i < n; i++) lane[i - whole] += x[i];
-    for (int l = 0; l < 8; l++) half[l] = lane[l] + lane[l + 8];
-    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+    return lanes_total(lane);
 }
 
 static inline void FN(ave_window)(const pooling *p, const REAL *x, ptrdiff_t i, ptrdiff_t j, REAL *y)
@@ -379,7 +378,7 @@ static inline void FN(fill_shares)(const pooling *p, const pool_block *b, const 
                 REAL chunk[POOL_CHUNK] = {0};
                 if (b->planes * windows - from - c >= POOL_CHUNK) memcpy(chunk, dy + from + c, sizeof chunk);
                 else memcpy(chunk, dy + from + c, (size_t)(b1 - c) * sizeof(REAL));
-                POOL_EACH(l) share[c + l] = (REAL)(chunk[l] / (side * sides[c + l]));
+                EACH_LANE(l) share[c + l] = (REAL)(chunk[l] / (side * sides[c + l]));
             }
             FN(fill_row)(share + b1, 0, b->step - b1);
         }

@@ -2,28 +2,18 @@
 
    The scores of a place lie `stride` apart.  A block is up to SOFTMAX_WIDTH neighbouring places, and each loop runs over
    them, class by class, in vector registers; where an item has one place (a classifier) it runs over the classes.  Sums
-   over the classes are double: one for each place of a block, or SOFTMAX_LANES for the only place, which are added up in
+   over the classes are double: one for each place of a block, or LANES for the only place, which are added up in
    a fixed order. */
 #ifndef CAFFEBN_SOFTMAX_H
 #define CAFFEBN_SOFTMAX_H
 
+#include "lanes.h"
 #include "vmath.h"
 
 enum {
     SOFTMAX_WIDTH = 256,    /* places of a block */
-    SOFTMAX_LANES = 16,
     SOFTMAX_NARROW = 8      /* items with fewer places (but one) are handled place by place */
 };
-
-static inline double softmax_total(const double *lane)
-{
-    double half[8];
-    for (int i = 0; i < 8; i++) half[i] = lane[i] + lane[i + 8];
-    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
-}
-
-/* A loop over lanes, which gcc would otherwise unroll before it looks for vectors. */
-#define SOFTMAX_EACH(l) _Pragma("GCC unroll 1") for (int l = 0; l < SOFTMAX_LANES; l++)
 
 #define REAL float
 #define INTEGER int32_t

@@ -4,28 +4,28 @@ VM_INLINE REAL FN(larger)(REAL a, REAL b) { return b > a ? b : a; }
 
 static REAL FN(largest_of_row)(const REAL *x, ptrdiff_t n)
 {
-    REAL lane[SOFTMAX_LANES];
-    SOFTMAX_EACH(l) lane[l] = x[0];
+    REAL lane[LANES];
+    EACH_LANE(l) lane[l] = x[0];
     ptrdiff_t i = 0;
-    for (; i + SOFTMAX_LANES <= n; i += SOFTMAX_LANES)
-        SOFTMAX_EACH(l) lane[l] = FN(larger)(lane[l], x[i + l]);
+    for (; i + LANES <= n; i += LANES)
+        EACH_LANE(l) lane[l] = FN(larger)(lane[l], x[i + l]);
     for (; i < n; i++) lane[0] = FN(larger)(lane[0], x[i]);
     REAL largest = lane[0];
-    for (int l = 1; l < SOFTMAX_LANES; l++) largest = FN(larger)(largest, lane[l]);
+    for (int l = 1; l < LANES; l++) largest = FN(larger)(largest, lane[l]);
     return largest;
 }
 
 static void FN(softmax_row)(const REAL *x, ptrdiff_t classes, REAL *y)
 {
     const REAL largest = FN(largest_of_row)(x, classes);
-    double lane[SOFTMAX_LANES] = {0};
+    double lane[LANES] = {0};
     VM_INDEPENDENT
     for (ptrdiff_t c = 0; c < classes; c++) y[c] = FN(vm_exp)(x[c] - largest);
-    const ptrdiff_t whole = classes - classes % SOFTMAX_LANES;
-    for (ptrdiff_t c = 0; c < whole; c += SOFTMAX_LANES)
-        SOFTMAX_EACH(l) lane[l] += y[c + l];
+    const ptrdiff_t whole = classes - classes % LANES;
+    for (ptrdiff_t c = 0; c < whole; c += LANES)
+        EACH_LANE(l) lane[l] += y[c + l];
     for (ptrdiff_t c = whole; c < classes; c++) lane[c - whole] += y[c];
-    const double factor = 1 / softmax_total(lane);
+    const double factor = 1 / lanes_total(lane);
     for (ptrdiff_t c = 0; c < classes; c++) y[c] = (REAL)(y[c] * factor);
 }
 
@@ -60,11 +60,11 @@ static void FN(softmax_back_block)(
 {
     double dot[SOFTMAX_WIDTH] = {0};
     if (stride == 1) {
-        const ptrdiff_t whole = classes - classes % SOFTMAX_LANES;
-        for (ptrdiff_t c = 0; c < whole; c += SOFTMAX_LANES)
-            SOFTMAX_EACH(l) dot[l] += (double)dy[c + l] * y[c + l];
+        const ptrdiff_t whole = classes - classes % LANES;
+        for (ptrdiff_t c = 0; c < whole; c += LANES)
+            EACH_LANE(l) dot[l] += (double)dy[c + l] * y[c + l];
         for (ptrdiff_t c = whole; c < classes; c++) dot[c - whole] += (double)dy[c] * y[c];
-        const double sum = softmax_total(dot);
+        const double sum = lanes_total(dot);
         VM_INDEPENDENT
         for (ptrdiff_t c = 0; c < classes; c++) dx[c] = (REAL)((dy[c] - sum) * y[c]);
         return;
@@ -100,11 +100,11 @@ static void FN(loss_block)(
     const REAL *prob, const REAL *label, ptrdiff_t classes, ptrdiff_t stride, ptrdiff_t at, ptrdiff_t n, int has_ignore,
     long ignore, double *sum, double *counted)
 {
-    double lane[SOFTMAX_LANES] = {0};
+    double lane[LANES] = {0};
     ptrdiff_t count = 0;
-    for (ptrdiff_t i = 0; i < n; i += SOFTMAX_LANES) {
-        double p[SOFTMAX_LANES];
-        SOFTMAX_EACH(l) {
+    for (ptrdiff_t i = 0; i < n; i += LANES) {
+        double p[LANES];
+        EACH_LANE(l) {
             p[l] = 1;
             if (i + l < n && !FN(is_ignored)(label[at + i + l], has_ignore, ignore)) {
                 const ptrdiff_t place = at + i + l, c = (ptrdiff_t)label[place];
@@ -112,9 +112,9 @@ static void FN(loss_block)(
                 count++;
             }
         }
-        SOFTMAX_EACH(l) lane[l] -= vm_log_double(p[l] < FLT_MIN ? FLT_MIN : p[l]);
+        EACH_LANE(l) lane[l] -= vm_log_double(p[l] < FLT_MIN ? FLT_MIN : p[l]);
     }
-    *sum = softmax_total(lane);
+    *sum = lanes_total(lane);
     *counted = (double)count;
 }
 
@@ -199,13 +199,13 @@ static void FN(arg_max_block)(
 {
     REAL best[SOFTMAX_WIDTH], at[SOFTMAX_WIDTH];
     if (stride == 1) {
-        REAL lane[SOFTMAX_LANES];
-        SOFTMAX_EACH(l) lane[l] = -(REAL)INFINITY;
+        REAL lane[LANES];
+        EACH_LANE(l) lane[l] = -(REAL)INFINITY;
         ptrdiff_t c = 0;
-        for (; c + SOFTMAX_LANES <= classes; c += SOFTMAX_LANES)
-            SOFTMAX_EACH(l) lane[l] = FN(larger)(lane[l], FN(rank)(x[c + l]));
+        for (; c + LANES <= classes; c += LANES)
+            EACH_LANE(l) lane[l] = FN(larger)(lane[l], FN(rank)(x[c + l]));
         for (; c < classes; c++) lane[0] = FN(larger)(lane[0], FN(rank)(x[c]));
-        for (int l = 1; l < SOFTMAX_LANES; l++) lane[0] = FN(larger)(lane[0], lane[l]);
+        for (int l = 1; l < LANES; l++) lane[0] = FN(larger)(lane[0], lane[l]);
         for (c = classes - 1; FN(rank)(x[c]) != lane[0];) c--;
         at[0] = (REAL)c;
     } else {

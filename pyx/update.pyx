@@ -14,7 +14,11 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt as sqrt_double
 from libc.math cimport sqrtf
 
-from common cimport LANES, ceil_div, real, total
+from common cimport ceil_div, real
+
+cdef extern from "lanes.h" nogil:
+    enum: LANES
+    double lanes_total(const double *lane)
 
 cdef enum:
     BLOCK = 8192         # elements of a partial sum
@@ -34,7 +38,7 @@ cdef inline double sum_of_block(const real *x, Py_ssize_t n) noexcept nogil:
             lane[j] += <double> x[i * LANES + j] * x[i * LANES + j]
     for i in range(n - n % LANES, n):
         lane[i % LANES] += <double> x[i] * x[i]
-    return total(lane)
+    return lanes_total(lane)
 
 
 def scratch_size(Py_ssize_t n):
