@@ -15,24 +15,7 @@ enum {
     FROM_MAP             /* in x, by normalising and mapping it once more */
 };
 
-#define REAL float
-#define BITS int32_t
-#define PART_OF WIDENED
-#define FN(name) CHANNEL_JOIN(name, _float)
-#include "batch_norm_impl.h"
-#undef REAL
-#undef BITS
-#undef PART_OF
-#undef FN
-
-#define REAL double
-#define BITS int64_t
-#define PART_OF LOADED
-#define FN(name) CHANNEL_JOIN(name, _double)
-#include "batch_norm_impl.h"
-#undef REAL
-#undef BITS
-#undef PART_OF
-#undef FN
+#define IMPL "batch_norm_impl.h"
+#include "for_reals.h"
 
 #endif

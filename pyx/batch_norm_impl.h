@@ -76,15 +76,15 @@ static void FN(forward)(int column, int streams, int64_t at, int64_t tiles, int6
 /* Numbers in their order as integers, and back; -0 is taken for 0. */
 CHANNEL_INLINE int64_t FN(rank)(REAL x)
 {
-    BITS bits;
+    INTEGER bits;
     memcpy(&bits, &x, sizeof bits);
-    return bits < 0 ? -(int64_t)(bits ^ ((BITS)1 << (8 * sizeof bits - 1))) : bits;
+    return bits < 0 ? -(int64_t)(bits ^ ((INTEGER)1 << (8 * sizeof bits - 1))) : bits;
 }
 
 CHANNEL_INLINE REAL FN(of_rank)(int64_t rank)
 {
     REAL x;
-    BITS bits = rank < 0 ? -rank : rank;
+    INTEGER bits = rank < 0 ? -rank : rank;
     memcpy(&x, &bits, sizeof x);
     return rank < 0 ? -x : x;
 }

@@ -99,15 +99,15 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 /* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
    makes five. */
 #if CHANNEL_BYTES == 64
-#define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]}
+#define part_of_float(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3], (x)[4], (x)[5], (x)[6], (x)[7]}
 #elif CHANNEL_BYTES == 32
-#define WIDENED(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3]}
+#define part_of_float(x) (lanes_part){(x)[0], (x)[1], (x)[2], (x)[3]}
 #else
-#define WIDENED(x) (lanes_part){(x)[0], (x)[1]}
+#define part_of_float(x) (lanes_part){(x)[0], (x)[1]}
 #endif
 
 typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
-#define LOADED(x) (*(const unaligned_part *)(x))
+#define part_of_double(x) (*(const unaligned_part *)(x))
 
 /* How far from what is read or written lies what is to be fetched. */
 CHANNEL_INLINE int64_t fetched_from(int64_t ahead, int64_t length)
@@ -128,23 +128,7 @@ CHANNEL_INLINE int64_t whole_rows(int64_t count, int64_t stride, int64_t size)
     return whole < count ? whole : count;
 }
 
-#define CHANNEL_JOIN2(a, b) a##b
-#define CHANNEL_JOIN(a, b) CHANNEL_JOIN2(a, b)
-
-#define REAL float
-#define PART_OF WIDENED
-#define FN(name) CHANNEL_JOIN(name, _float)
-#include "channel_impl.h"
-#undef REAL
-#undef PART_OF
-#undef FN
-
-#define REAL double
-#define PART_OF LOADED
-#define FN(name) CHANNEL_JOIN(name, _double)
-#include "channel_impl.h"
-#undef REAL
-#undef PART_OF
-#undef FN
+#define IMPL "channel_impl.h"
+#include "for_reals.h"
 
 #endif

@@ -9,9 +9,9 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
 #pragma GCC unroll 8
     for (int k = 0; k < PARTS; k++) {
         if (mask && !mask[(k + 1) * PART - 1]) continue;
-        lanes_part u = PART_OF(x + k * PART), v = u;
+        lanes_part u = FN(part_of)(x + k * PART), v = u;
         if (what == DEVIATIONS) v = u - mean;
-        if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
+        if (what == DOT || what == SUM_AND_DOT) v = FN(part_of)(y + k * PART);
         if (mask) {
             const lanes_mask keep = *(const lanes_mask *)(mask + k * PART);
             u = (lanes_part)((lanes_mask)u & keep);
@@ -96,9 +96,9 @@ CHANNEL_INLINE void FN(sum_lanes)(const int what, const REAL *x, const REAL *y, 
     for (int64_t run = 0; run < count; run++, x += stride, y += stride)
 #pragma GCC unroll 8
         for (int k = 0; k < PARTS; k++) {
-            lanes_part u = PART_OF(x + k * PART), v = u;
+            lanes_part u = FN(part_of)(x + k * PART), v = u;
             if (what == DEVIATIONS) v = u -= m[k];
-            if (what == DOT || what == SUM_AND_DOT) v = PART_OF(y + k * PART);
+            if (what == DOT || what == SUM_AND_DOT) v = FN(part_of)(y + k * PART);
             if (what == SUM || what == SUM_AND_DOT) a[k] += u;
             if (what != SUM) b[k] += u * v;
         }

@@ -14,20 +14,7 @@ static inline int64_t conv_slabs(int64_t weights, int64_t depth)
     return GEMM_MAX(slabs, 1);
 }
 
-#define REAL float
-#define INDEX int32_t
-#define FN(name) GEMM_JOIN(name, _float)
-#include "conv_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
-
-#define REAL double
-#define INDEX int64_t
-#define FN(name) GEMM_JOIN(name, _double)
-#include "conv_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
+#define IMPL "conv_impl.h"
+#include "for_reals.h"
 
 #endif

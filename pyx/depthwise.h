@@ -42,20 +42,7 @@ static inline int64_t depthwise_scratch(const int64_t *sizes, int n_threads)
     return n_threads * (depthwise_frame(&p) + p.rows * depthwise_wide(&p) + 2 * 16 * p.n_outer * p.n_inner + 48);
 }
 
-#define REAL float
-#define INDEX int32_t
-#define FN(name) GEMM_JOIN(name, _float)
-#include "depthwise_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
-
-#define REAL double
-#define INDEX int64_t
-#define FN(name) GEMM_JOIN(name, _double)
-#include "depthwise_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
+#define IMPL "depthwise_impl.h"
+#include "for_reals.h"
 
 #endif

@@ -20,7 +20,7 @@ GEMM_INLINE void FN(fill_frame)(const depthwise_plan *p, const REAL *from, const
                     v = FN(load)(part);
                 } else if (stride == 2) v = FN(evens)(FN(load)(from + i), FN(load)(from + i + FN(LANES)));
                 else v = FN(load)(from + i);
-                if (n < FN(LANES)) v = FN(select)(FN(lane_numbers)() < (INDEX)n, v, (FN(vec)){0});
+                if (n < FN(LANES)) v = FN(select)(FN(lane_numbers)() < (INTEGER)n, v, (FN(vec)){0});
                 FN(store)(to, v);
             }
         }

@@ -4,17 +4,8 @@
 
 #include "vmath.h"
 
-#define REAL float
-#define FN(name) VM_JOIN(name, _float)
-#include "elementwise_impl.h"
-#undef REAL
-#undef FN
-
-#define REAL double
-#define FN(name) VM_JOIN(name, _double)
-#include "elementwise_impl.h"
-#undef REAL
-#undef FN
+#define IMPL "elementwise_impl.h"
+#include "for_reals.h"
 
 static void power_map_float(const float *x, float *y, ptrdiff_t n, float power, float scale, float shift)
 {

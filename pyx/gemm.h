@@ -58,8 +58,6 @@
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #define GEMM_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define GEMM_MAX(a, b) ((a) > (b) ? (a) : (b))
-#define GEMM_JOIN2(a, b) a##b
-#define GEMM_JOIN(a, b) GEMM_JOIN2(a, b)
 
 static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -89,20 +87,7 @@ static inline gemm_cut gemm_choose(int64_t rows, int64_t n_panels, int64_t group
     return best;
 }
 
-#define REAL float
-#define INDEX int32_t
-#define FN(name) GEMM_JOIN(name, _float)
-#include "gemm_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
-
-#define REAL double
-#define INDEX int64_t
-#define FN(name) GEMM_JOIN(name, _double)
-#include "gemm_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
+#define IMPL "gemm_impl.h"
+#include "for_reals.h"
 
 #endif

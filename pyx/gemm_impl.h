@@ -1,7 +1,7 @@
 /* The part of gemm.h that is compiled for float and for double. */
 
 typedef REAL FN(vec) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
-typedef INDEX FN(ivec) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef INTEGER FN(ivec) __attribute__((vector_size(GEMM_BYTES), aligned(sizeof(REAL)), may_alias));
 
 enum {
     FN(LANES) = GEMM_BYTES / sizeof(REAL),
@@ -10,7 +10,7 @@ enum {
     FN(BLOCK) = GEMM_PANELS * FN(PANEL)           /* most columns of a task */
 };
 
-static const INDEX FN(counting)[2 * 16] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+static const INTEGER FN(counting)[2 * 16] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                            16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 
 GEMM_INLINE FN(vec) FN(load)(const REAL *p) { return *(const FN(vec) *)p; }
@@ -197,7 +197,7 @@ GEMM_INLINE int FN(cut_row)(const FN(images) *v, const int64_t *row_from, const 
 GEMM_INLINE void FN(copy_piece)(const FN(piece) *p, int64_t nv, int64_t stride, const REAL *from, int64_t plane,
                                 int64_t n, REAL *to, int64_t to_step, int merge)
 {
-    const FN(ivec) keep = FN(lane_numbers)() < (INDEX)(p->length - (nv - 1) * FN(LANES));
+    const FN(ivec) keep = FN(lane_numbers)() < (INTEGER)(p->length - (nv - 1) * FN(LANES));
     for (int64_t c = 0; c < n; c++, from += plane, to += to_step)
         for (int64_t b = 0; b < nv; b++) {
             FN(vec) v = {0};

@@ -5,20 +5,7 @@
 #include "lanes.h"
 #include "vmath.h"
 
-#define REAL float
-#define FN(name) VM_JOIN(name, _float)
-#define LOSS_CUT(x) __builtin_truncf(x)
-#include "loss_impl.h"
-#undef REAL
-#undef FN
-#undef LOSS_CUT
-
-#define REAL double
-#define FN(name) VM_JOIN(name, _double)
-#define LOSS_CUT(x) __builtin_trunc(x)
-#include "loss_impl.h"
-#undef REAL
-#undef FN
-#undef LOSS_CUT
+#define IMPL "loss_impl.h"
+#include "for_reals.h"
 
 #endif

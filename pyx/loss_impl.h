@@ -13,7 +13,7 @@ static void FN(cross_entropy_block)(
         memcpy(t, target + i, (size_t)m * sizeof(REAL));
         EACH_LANE(l) {
             const REAL smooth = FN(vm_log1p_unit)(FN(vm_exp)(-(REAL)__builtin_fabs(v[l])));
-            const double kept = has_ignore & (LOSS_CUT(t[l]) == ignore) ? 0 : l < m ? 1 : 0;
+            const double kept = has_ignore & (FN(vm_cut)(t[l]) == ignore) ? 0 : l < m ? 1 : 0;
             const double value = (double)(v[l] > 0 ? v[l] : 0) - (double)v[l] * t[l] + smooth;
             lane[l] += kept != 0 ? value : 0;
             count[l] += kept;
@@ -30,7 +30,7 @@ static void FN(cross_entropy_back)(
     VM_INDEPENDENT
     for (ptrdiff_t i = 0; i < n; i++) {
         const REAL value = (FN(vm_logistic)(x[i]) - target[i]) * scale;
-        dx[i] = has_ignore & (LOSS_CUT(target[i]) == ignore) ? 0 : value;
+        dx[i] = has_ignore & (FN(vm_cut)(target[i]) == ignore) ? 0 : value;
     }
 }
 

@@ -8,20 +8,10 @@
 
 #include "vmath.h"
 
-#define REAL float
-#define FN(name) VM_JOIN(name, _float)
-#define LRN_ROOT(x) __builtin_sqrtf(x)
-#include "lrn_impl.h"
-#undef REAL
-#undef FN
-#undef LRN_ROOT
+#define lrn_root_float __builtin_sqrtf
+#define lrn_root_double __builtin_sqrt
 
-#define REAL double
-#define FN(name) VM_JOIN(name, _double)
-#define LRN_ROOT(x) __builtin_sqrt(x)
-#include "lrn_impl.h"
-#undef REAL
-#undef FN
-#undef LRN_ROOT
+#define IMPL "lrn_impl.h"
+#include "for_reals.h"
 
 #endif

@@ -4,7 +4,10 @@
 static void FN(lrn_divide)(const REAL *restrict x, const REAL *restrict scale, ptrdiff_t n, double beta, REAL *restrict y)
 {
     if (beta == 0.75)
-        for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] / (LRN_ROOT(scale[i]) * LRN_ROOT(LRN_ROOT(scale[i])));
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const REAL root = FN(lrn_root)(scale[i]);
+            y[i] = x[i] / (root * FN(lrn_root)(root));
+        }
     else if (floor(beta) == beta)
         for (ptrdiff_t i = 0; i < n; i++) y[i] = (REAL)(x[i] * pow(scale[i], -beta));
     else

@@ -132,24 +132,10 @@ static inline pool_window window_at(const pooling *p, ptrdiff_t i, ptrdiff_t j)
     return w;
 }
 
-#define POOL_JOIN2(a, b) a##b
-#define POOL_JOIN(a, b) POOL_JOIN2(a, b)
-
 /* Places are counted in integers as wide as the values, so that both fill the same vectors. */
-#define REAL float
-#define PLACE int32_t
-#define FN(name) POOL_JOIN(name, _float)
-#include "pool_impl.h"
-#undef REAL
-#undef PLACE
-#undef FN
+#define PLACE INTEGER
 
-#define REAL double
-#define PLACE int64_t
-#define FN(name) POOL_JOIN(name, _double)
-#include "pool_impl.h"
-#undef REAL
-#undef PLACE
-#undef FN
+#define IMPL "pool_impl.h"
+#include "for_reals.h"
 
 #endif

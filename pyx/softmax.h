@@ -15,20 +15,7 @@ enum {
     SOFTMAX_NARROW = 8      /* items with fewer places (but one) are handled place by place */
 };
 
-#define REAL float
-#define INTEGER int32_t
-#define FN(name) VM_JOIN(name, _float)
-#include "softmax_impl.h"
-#undef REAL
-#undef INTEGER
-#undef FN
-
-#define REAL double
-#define INTEGER int64_t
-#define FN(name) VM_JOIN(name, _double)
-#include "softmax_impl.h"
-#undef REAL
-#undef INTEGER
-#undef FN
+#define IMPL "softmax_impl.h"
+#include "for_reals.h"
 
 #endif

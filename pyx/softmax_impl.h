@@ -80,7 +80,7 @@ static void FN(softmax_back_block)(
 
 VM_INLINE int FN(is_ignored)(REAL label, int has_ignore, long ignore)
 {
-    return has_ignore && (sizeof(REAL) == 4 ? (REAL)__builtin_truncf((float)label) : (REAL)__builtin_trunc(label)) == (REAL)ignore;
+    return has_ignore && FN(vm_cut)(label) == (REAL)ignore;
 }
 
 /* Number of labels that are neither a class nor to be ignored. */

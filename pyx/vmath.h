@@ -24,6 +24,11 @@
 #endif
 
 #define VM_INLINE static inline __attribute__((always_inline))
+
+/* The whole part of a number. */
+#define vm_cut_float __builtin_truncf
+#define vm_cut_double __builtin_trunc
+
 #define VM_JOIN2(a, b) a##b
 #define VM_JOIN(a, b) VM_JOIN2(a, b)
 

@@ -27,20 +27,7 @@
 #define WINOGRAD_CHANNELS 8         /* channels whose strips are in L1 */
 #define WINOGRAD_BYTES (5 << 17)    /* of the panels of a block */
 
-#define REAL float
-#define INDEX int32_t
-#define FN(name) GEMM_JOIN(name, _float)
-#include "winograd_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
-
-#define REAL double
-#define INDEX int64_t
-#define FN(name) GEMM_JOIN(name, _double)
-#include "winograd_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
+#define IMPL "winograd_impl.h"
+#include "for_reals.h"
 
 #endif

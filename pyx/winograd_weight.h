@@ -40,20 +40,7 @@ static inline winograd_cut winograd_choose(int m, int64_t n_images, int64_t heig
     return cut;
 }
 
-#define REAL float
-#define INDEX int32_t
-#define FN(name) GEMM_JOIN(name, _float)
-#include "winograd_weight_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
-
-#define REAL double
-#define INDEX int64_t
-#define FN(name) GEMM_JOIN(name, _double)
-#include "winograd_weight_impl.h"
-#undef REAL
-#undef INDEX
-#undef FN
+#define IMPL "winograd_weight_impl.h"
+#include "for_reals.h"
 
 #endif
