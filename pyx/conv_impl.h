@@ -19,7 +19,7 @@ static void FN(conv_forward)(const REAL *w, const REAL *x, REAL *y, int64_t n_im
     const int64_t places = sizes[0] * sizes[1], depth = channels * sizes[3] * sizes[4];
     const FN(images) view = FN(view_of)(x, n_images, groups, channels, plane, sizes, row_from, inner, 0);
     const FN(operand) a = {NULL, 0, w, w + groups * outputs * depth, depth, 1}, b = {.images = &view};
-    const FN(result) c = {y, places, groups * outputs * places, 1, places, 1, NULL};
+    const FN(result) c = {y, places, groups * outputs * places, places, 1};
     const FN(epilogue) e = {scale, bias, residual, 0, active, slope};
     const FN(distance) step = {outputs * depth, channels * plane, outputs * places, outputs};
     FN(multiply)(&a, &b, &c, outputs, n_images * places, depth, groups, &step, &e, 0, scratch, n_threads);
@@ -72,15 +72,16 @@ static void FN(spread)(const REAL *sums, int64_t n_planes, int64_t rows, int64_t
 
 /* dx = the gradient gathered from dy, one product for each phase of the stride; where a phase meets nothing, zeros.
 
-   Where there are several phases, each is summed side by side in `phase` first: its places in dx, single elements, would
-   else be met again for each block of the depth.
+   Where there are several phases, each is summed side by side in `phase` first: its places in dx, single elements,
+   would else be met again for each block of the depth.
 
    phases: for each, 9 numbers: rows, width, n_outer, n_inner, column step of the result, and where its turned
    weights, row_from, inner and row_to begin; the last three in `tables`. */
 static void FN(conv_backward_data)(const REAL *w, const REAL *dy, REAL *dx, int64_t n_images, int64_t groups,
                                    int64_t channels, int64_t plane, int64_t outputs, int64_t places, int64_t taps,
                                    const int64_t *tap_to, const int64_t *tap_step, const int64_t *phases,
-                                   int64_t n_phases, const int64_t *tables, REAL *turned, REAL *phase, REAL *scratch, int n_threads)
+                                   int64_t n_phases, const int64_t *tables, REAL *turned, REAL *phase,
+                                   REAL *scratch, int n_threads)
 {
     const int64_t n_planes = n_images * groups * channels;
     int empty = 0;
@@ -100,7 +101,7 @@ static void FN(conv_backward_data)(const REAL *w, const REAL *dy, REAL *dx, int6
         const FN(operand) a = {NULL, 0, turned + phases[5], turned + groups * per_group, depth, 1};
         const FN(operand) b = {.images = &view};
         const int64_t count = rows * width;
-        const FN(result) c = {n_phases > 1 ? phase : dx, count, groups * channels * count, 1, count, 1, NULL};
+        const FN(result) c = {n_phases > 1 ? phase : dx, count, groups * channels * count, count, 1};
         const FN(epilogue) e = {0};
         const FN(distance) step = {per_group, outputs * places, channels * count, 0};
         FN(multiply)(&a, &b, &c, channels, n_images * count, depth, groups, &step, &e, 0, scratch, n_threads);
@@ -181,7 +182,7 @@ static void FN(conv_backward_weight)(const REAL *dy, const REAL *x, REAL *dw, in
         dys.data += (group * outputs + o0) * places;
         const FN(operand) a = {.images = direct ? &dys : &xs};
         const FN(operand) b = {.images = direct ? &xs : &dys, .transposed = 1};
-        const FN(result) c = {sums, width, 0, 1, width, 1, NULL};
+        const FN(result) c = {sums, width, 0, width, 1};
         FN(product)(&a, &b, &c, d0, GEMM_MIN(d1, depth), 0, n_lefts * taps, 0, n_rights, 0, NULL, 0,
                     sums + FN(sums_of_task)(taps));
         if (direct)

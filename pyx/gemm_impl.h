@@ -305,11 +305,10 @@ static void FN(load_operand)(const FN(operand) *o, int64_t i0, int64_t i1, int64
 
 /* ---- results ---- */
 
-/* The result: element (m, q) lies at m * row + (q / places) * image + row_to[row of q] + col * column. */
+/* The result: element (m, q) lies at m * row + (q / places) * image + (q % places) * column. */
 typedef struct {
     REAL *data;
-    int64_t row, image, rows, width, column;
-    const int64_t *row_to;              /* (rows), or NULL: one row */
+    int64_t row, image, places, column;
 } FN(result);
 
 /* What happens to a finished sum: act(sum * scale + bias + residual); NULL leaves a part out. */
@@ -323,20 +322,17 @@ GEMM_INLINE FN(vec) FN(scaled)(FN(vec) v, REAL scale, REAL bias) { return v * sc
 
 GEMM_INLINE FN(vec) FN(rectified)(FN(vec) v, REAL slope) { return FN(select)((FN(ivec))(v > 0), v, v * slope); }
 
-/* Where the columns of a tile go: parts that lie in one row of places, at steps of result.column. */
+/* Where the columns of a tile go: parts that lie in one image, at steps of result.column. */
 typedef struct { int64_t j, length, to; } FN(part);
 
 static int FN(cut_columns)(const FN(result) *c, int64_t q, int64_t width, FN(part) *parts)
 {
-    const int64_t places = c->rows * c->width;
-    int64_t image = q / places, row = (q - image * places) / c->width, col = (q - image * places) % c->width;
+    int64_t image = q / c->places, place = q - image * c->places;
     int n = 0;
-    for (int64_t j = 0; j < width; n++) {
-        const int64_t length = GEMM_MIN(c->width - col, width - j);
-        parts[n] = (FN(part)){j, length, image * c->image + (c->row_to ? c->row_to[row] : 0) + col * c->column};
+    for (int64_t j = 0; j < width; n++, image++, place = 0) {
+        const int64_t length = GEMM_MIN(c->places - place, width - j);
+        parts[n] = (FN(part)){j, length, image * c->image + place * c->column};
         j += length;
-        col = 0;
-        if (++row == c->rows) row = 0, image++;
     }
     return n;
 }
@@ -859,7 +855,7 @@ static void FN(gemm)(const REAL *a, int64_t a_row, int64_t a_column, const REAL 
 {
     const FN(operand) left = {NULL, 0, a, a + rows * depth, a_row, a_column};
     const FN(operand) right = {NULL, 0, b, b + depth * columns, b_row, b_column};
-    const FN(result) result = {c, c_row, 0, 1, columns, c_column, NULL};
+    const FN(result) result = {c, c_row, 0, columns, c_column};
     const FN(epilogue) e = {scale, bias, NULL, by_column, active, slope};
     const FN(distance) none = {0};
     if (rows <= 4 && by_column && a_column == 1 && b_row == 1 && a_row == depth && b_column == depth) {
