@@ -17,7 +17,7 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
-from common cimport real
+from common cimport optional, real
 from plan cimport (
     Item,
     Moments,
@@ -117,18 +117,12 @@ def normalize_act(
     if p.size == 0:
         return
     cdef const real *x_data = &x[0, 0, 0]
-    cdef const real *scale_data = NULL
-    cdef const real *shift_data = NULL
-    cdef const real *residual_data = NULL
+    cdef const real *scale_data = optional(scale)
+    cdef const real *shift_data = optional(shift)
+    cdef const real *residual_data = &residual[0, 0, 0] if residual is not None else NULL
     cdef real *y_data = &y[0, 0, 0]
     cdef real *v = <real *> &work[0]
     cdef Py_ssize_t i
-    if scale is not None:
-        scale_data = &scale[0]
-    if shift is not None:
-        shift_data = &shift[0]
-    if residual is not None:
-        residual_data = &residual[0, 0, 0]
     for i in range(p.channels):
         put_vectors(&p, i, mean[i], inv_std[i], scale_data, shift_data, v)
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
@@ -161,18 +155,12 @@ def batch_norm(
             inv_std_out[c] = 1 / sqrt(eps)
         return
     cdef const real *x_data = &x[0, 0, 0]
-    cdef const real *scale_data = NULL
-    cdef const real *shift_data = NULL
-    cdef const real *residual_data = NULL
+    cdef const real *scale_data = optional(scale)
+    cdef const real *shift_data = optional(shift)
+    cdef const real *residual_data = &residual[0, 0, 0] if residual is not None else NULL
     cdef real *y_data = &y[0, 0, 0]
     cdef double *inv_std = &inv_std_out[0]
     cdef Moments m
-    if scale is not None:
-        scale_data = &scale[0]
-    if shift is not None:
-        shift_data = &shift[0]
-    if residual is not None:
-        residual_data = &residual[0, 0, 0]
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
     m.spread = m.part + 2 * p.blocks * p.width
@@ -240,20 +228,14 @@ def batch_norm_backward(
     if p.size == 0:
         return
     cdef const real *x_data = &x[0, 0, 0]
-    cdef const real *y_data = NULL
+    cdef const real *y_data = &y[0, 0, 0] if y is not None else NULL
     cdef const real *dy_data = &dy[0, 0, 0]
-    cdef const real *scale_data = NULL
-    cdef const real *shift_data = NULL
+    cdef const real *scale_data = optional(scale)
+    cdef const real *shift_data = optional(shift)
     cdef real *dx_data = NULL if dx is None else &dx[0, 0, 0]
     cdef real *dscale_data = NULL if dscale is None else &dscale[0]
     cdef real *dshift_data = NULL if dshift is None else &dshift[0]
     cdef real *dz_data = NULL if dresidual is None else &dresidual[0, 0, 0]
-    if y is not None:
-        y_data = &y[0, 0, 0]
-    if scale is not None:
-        scale_data = &scale[0]
-    if shift is not None:
-        shift_data = &shift[0]
     cdef Gradient g
     g.frozen = frozen
     g.streams = is_streamed(&p, dx_data) and dx_data != x_data and dx_data != dy_data

@@ -24,7 +24,7 @@ with one channel (depthwise) would leave the product's rows empty and have kerne
 
 from libc.stdint cimport int64_t
 
-from common cimport real
+from common cimport optional, real
 
 cdef extern from "conv.h" nogil:
     int64_t product_scratch_float(int64_t panels)
@@ -122,10 +122,6 @@ def depthwise_scratch(const int64_t[::1] sizes, int n_threads):
     return c_depthwise_scratch(&sizes[0], n_threads)
 
 
-cdef const real *optional(const real[::1] values) noexcept nogil:
-    return &values[0] if values is not None and values.shape[0] else NULL
-
-
 def forward(
     const real[::1] w, const real[:, :, :, ::1] x, const int64_t[::1] sizes, const int64_t[:, ::1] row_from,
     const int64_t[:, ::1] inner, const real[::1] scale, const real[::1] bias, const real[::1] residual, bint active,
@@ -136,16 +132,15 @@ def forward(
     if n_images * groups * outputs * places == 0:
         return
     cdef const real *x_data = &x[0, 0, 0, 0] if x.shape[2] * x.shape[3] else NULL
-    cdef const real *w_data = &w[0] if w.shape[0] else NULL
     with nogil:
         if real is float:
             conv_forward_float(
-                w_data, x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                optional(w), x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
                 &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias), optional(residual), active, slope,
                 &scratch[0], n_threads)
         else:
             conv_forward_double(
-                w_data, x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
+                optional(w), x_data, &y[0, 0, 0, 0], n_images, groups, x.shape[2], x.shape[3], outputs, &sizes[0],
                 &row_from[0, 0], &inner[0, 0], optional(scale), optional(bias), optional(residual), active, slope,
                 &scratch[0], n_threads)
 
@@ -160,18 +155,17 @@ def backward_data(
     if n_images * groups * channels * plane == 0:
         return
     cdef const real *dy_data = &dy[0, 0, 0, 0] if dy.shape[2] * dy.shape[3] else NULL
-    cdef const real *w_data = &w[0] if w.shape[0] else NULL
     with nogil:
         if real is float:
             panels = panels * product_scratch_float(GEMM_PANELS)
             conv_backward_data_float(
-                w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
+                optional(w), dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
                 tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
                 &scratch[panels], &scratch[panels] + w.shape[0], &scratch[0], n_threads)
         else:
             panels = panels * product_scratch_double(GEMM_PANELS)
             conv_backward_data_double(
-                w_data, dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
+                optional(w), dy_data, &dx[0, 0, 0, 0], n_images, groups, channels, plane, dy.shape[2], dy.shape[3],
                 tap_to.shape[0], &tap_to[0], &tap_step[0], &phases[0, 0], phases.shape[0], &tables[0],
                 &scratch[panels], &scratch[panels] + w.shape[0], &scratch[0], n_threads)
 

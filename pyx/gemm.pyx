@@ -6,7 +6,7 @@ panels of B (see gemm.h), so tasks share nothing and any cut gives the same bits
 
 from libc.stdint cimport int64_t
 
-from common cimport real
+from common cimport optional, real
 
 cdef extern from "gemm.h" nogil:
     int GEMM_PANELS
@@ -40,17 +40,15 @@ def gemm(
     """C (rows, columns) (+)= A (rows, depth) B (depth, columns), each given flat with its two strides."""
     if rows == 0 or columns == 0:
         return
-    cdef const real *a_data = &a[0] if depth else NULL
-    cdef const real *b_data = &b[0] if depth else NULL
-    cdef const real *scale_data = &scale[0] if scale is not None else NULL
-    cdef const real *bias_data = &bias[0] if bias is not None else NULL
     with nogil:
         if real is float:
-            gemm_float(a_data, a_row, a_column, b_data, b_row, b_column, &c[0], c_row, c_column, rows, columns, depth,
-                       scale_data, bias_data, by_column, active, slope, accumulate, &scratch[0], n_threads)
+            gemm_float(
+                optional(a), a_row, a_column, optional(b), b_row, b_column, &c[0], c_row, c_column, rows, columns,
+                depth, optional(scale), optional(bias), by_column, active, slope, accumulate, &scratch[0], n_threads)
         else:
-            gemm_double(a_data, a_row, a_column, b_data, b_row, b_column, &c[0], c_row, c_column, rows, columns, depth,
-                        scale_data, bias_data, by_column, active, slope, accumulate, &scratch[0], n_threads)
+            gemm_double(
+                optional(a), a_row, a_column, optional(b), b_row, b_column, &c[0], c_row, c_column, rows, columns,
+                depth, optional(scale), optional(bias), by_column, active, slope, accumulate, &scratch[0], n_threads)
 
 
 include "views.pxi"
