@@ -249,9 +249,9 @@ GEMM_INLINE void FN(winograd_output)(const int m, const REAL *products, int64_t 
     }
 }
 
-/* Distances of the points in transformed weights and panels: lines of the cache that follow each other, not one set. */
-static inline int64_t FN(weights_point)(int64_t channels) { return channels * FN(ROOM) + FN(LANES); }
-static inline int64_t FN(panel_point)(int64_t channels) { return channels * FN(PANEL) + FN(LANES); }
+/* Distances of the points in tiles of A and in panels of B: lines of the cache that follow each other, not one set. */
+static inline int64_t FN(tile_point)(int64_t depth) { return depth * FN(ROOM) + FN(LANES); }
+static inline int64_t FN(panel_point)(int64_t depth) { return depth * FN(PANEL) + FN(LANES); }
 
 /* Tiles of a block: whole panels that fit into L2. */
 static inline int64_t FN(winograd_block)(int m, int64_t channels, int64_t tiles)
@@ -272,7 +272,7 @@ static inline int64_t FN(winograd_private)(int m)
 static inline int64_t FN(winograd_scratch)(int m, int64_t rows, int64_t channels, int64_t tiles, int n_threads)
 {
     const int64_t points = (m + 2) * (m + 2), block = FN(winograd_block)(m, channels, tiles);
-    const int64_t weights = points * FN(weights_point)(channels);
+    const int64_t weights = points * FN(tile_point)(channels);
     const int64_t panels = block / FN(PANEL) * points * FN(panel_point)(channels);
     return n_threads * FN(winograd_private)(m) + 4 * FN(LANES)
            + (block >= tiles ? panels + n_threads * weights
@@ -321,7 +321,7 @@ static void FN(winograd_rows)(int m, const REAL *a, const FN(winograd_result) *y
                               int64_t t1, int64_t first, int64_t n, const FN(winograd_room) *room)
 {
     const int64_t points = (m + 2) * (m + 2);
-    const int64_t w_point = FN(weights_point)(channels), v_point = FN(panel_point)(channels);
+    const int64_t w_point = FN(tile_point)(channels), v_point = FN(panel_point)(channels);
     for (int64_t tile = t0, p = 0; tile < t1; tile += FN(PANEL), p++) {
         const int64_t n_tiles = GEMM_MIN(t1 - tile, FN(PANEL));
         for (int64_t e = 0; e < points; e++)
@@ -340,7 +340,7 @@ static void FN(winograd_tiles)(int m, const FN(kernels) *w, const FN(images) *v,
 {
     const int64_t points = (m + 2) * (m + 2), channels = v->channels, block = FN(winograd_block)(m, channels, tiles);
     const int64_t n_vectors = gemm_ceil_div(tiles, FN(LANES)), n_parts = gemm_ceil_div(channels, WINOGRAD_CHANNELS);
-    const int64_t w_tile = points * FN(weights_point)(channels);
+    const int64_t w_tile = points * FN(tile_point)(channels);
     const int64_t v_block = block / FN(PANEL) * points * FN(panel_point)(channels);
     const int at_once = block >= tiles;
     int64_t n_rows = gemm_ceil_div(w->rows, GEMM_MR), n_blocks = gemm_ceil_div(tiles, block);
@@ -367,7 +367,7 @@ static void FN(winograd_tiles)(int m, const FN(kernels) *w, const FN(images) *v,
         for (int64_t r = 0; r < n_rows; r++) {
             const int64_t first = w->rows * r / n_rows, n = w->rows * (r + 1) / n_rows - first;
             REAL *a = weights + (at_once ? GEMM_THREAD() : r) * w_tile;
-            FN(weights_of)(m, w, first, n, channels, a, FN(weights_point)(channels), room.temp);
+            FN(weights_of)(m, w, first, n, channels, a, FN(tile_point)(channels), room.temp);
             if (at_once) FN(winograd_rows)(m, a, y, channels, 0, tiles, first, n, &room);
         }
         if (!at_once) {

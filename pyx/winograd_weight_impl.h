@@ -204,21 +204,17 @@ static void FN(add_sums)(const REAL *sums, int64_t groups, int64_t group, int64_
     }
 }
 
-/* Distances of the points in transformed gradients and images: lines of the cache that follow each other, not one set. */
-static inline int64_t FN(gradient_point)(const winograd_cut *cut) { return cut->depth * FN(ROOM) + FN(LANES); }
-static inline int64_t FN(patches_point)(const winograd_cut *cut) { return cut->depth * FN(PANEL) + FN(LANES); }
-
 /* Elements of what a thread has for itself: products, the sums of a tile, a frame, a panel. */
 static inline int64_t FN(winograd_weight_private)(int m, const winograd_cut *cut)
 {
     const int64_t points = (m + 2) * (m + 2);
-    return (points + 9) * GEMM_MR * FN(PANEL) + FN(frame_size)(m, cut) + points * FN(patches_point)(cut);
+    return (points + 9) * GEMM_MR * FN(PANEL) + FN(frame_size)(m, cut) + points * FN(panel_point)(cut->depth);
 }
 
 /* Elements of the transformed gradients of all outputs. */
 static inline int64_t FN(gradient_size)(int m, const winograd_cut *cut, int64_t outputs)
 {
-    return gemm_ceil_div(outputs, GEMM_MR) * (m + 2) * (m + 2) * FN(gradient_point)(cut);
+    return gemm_ceil_div(outputs, GEMM_MR) * (m + 2) * (m + 2) * FN(tile_point)(cut->depth);
 }
 
 /* Elements of the sums of a group. */
@@ -253,7 +249,8 @@ static void FN(winograd_gradient)(const FN(winograd_weight_work) *w, int64_t sla
                                   const FN(winograd_weight_room) *room)
 {
     const winograd_cut *cut = w->cut;
-    const int64_t outputs = w->dy->channels, n_tiles = gemm_ceil_div(outputs, GEMM_MR), point = FN(gradient_point)(cut);
+    const int64_t point = FN(tile_point)(cut->depth);
+    const int64_t outputs = w->dy->channels, n_tiles = gemm_ceil_div(outputs, GEMM_MR);
     const int64_t first = outputs * r / n_tiles, end = outputs * (r + 1) / n_tiles;
     REAL *to = room->gradient + r * (w->m + 2) * (w->m + 2) * point;
     for (int64_t o = first; o < end; o += FN(LANES))
@@ -269,9 +266,9 @@ static void FN(winograd_panel)(const FN(winograd_weight_work) *w, int64_t slab, 
     const int m = w->m, points = (m + 2) * (m + 2), add = slab > cut->slabs * group / cut->groups;
     const int64_t channels = w->x->channels, outputs = w->dy->channels, n_tiles = gemm_ceil_div(outputs, GEMM_MR);
     const int64_t c = panel * FN(PANEL), columns = GEMM_MIN(channels - c, FN(PANEL));
-    const int64_t row = columns > FN(LANES) ? FN(PANEL) : FN(LANES), b_point = FN(patches_point)(cut);
+    const int64_t row = columns > FN(LANES) ? FN(PANEL) : FN(LANES), b_point = FN(panel_point)(cut->depth);
     const int64_t first_row = cut->rows * slab / cut->slabs, end_row = cut->rows * (slab + 1) / cut->slabs;
-    const int64_t a_point = FN(gradient_point)(cut), depth = (end_row - first_row) * cut->across;
+    const int64_t a_point = FN(tile_point)(cut->depth), depth = (end_row - first_row) * cut->across;
     for (int64_t j = 0; j < columns; j += FN(LANES))
         FN(patches_of)(m, w->x, cut, first_row, end_row, c + j, GEMM_MIN(columns - j, FN(LANES)), room->panel + j,
                        b_point, row, room->frame);
