@@ -1,7 +1,8 @@
 /* The part of lrn.h that is compiled for float and for double. */
 
 /* y = x * scale^-beta. */
-static void FN(lrn_divide)(const REAL *restrict x, const REAL *restrict scale, ptrdiff_t n, double beta, REAL *restrict y)
+static void FN(lrn_divide)(
+    const REAL *restrict x, const REAL *restrict scale, ptrdiff_t n, double beta, REAL *restrict y)
 {
     if (beta == 0.75)
         for (ptrdiff_t i = 0; i < n; i++) {

@@ -79,7 +79,8 @@ static inline void plan_blocks(pooling *p, int back, int n_threads)
     } else {
         ptrdiff_t rows = p->end_row - p->first_row, columns = p->end_column - p->first_column;
         while (columns > 1 && (double)(p->reach_h * (columns + p->reach_w - 1)) > room) columns = pool_up(columns, 2);
-        while (rows > 1 && (double)((rows + p->reach_h - 1) * (columns + p->reach_w - 1)) > room) rows = pool_up(rows, 2);
+        while (rows > 1 && (double)((rows + p->reach_h - 1) * (columns + p->reach_w - 1)) > room)
+            rows = pool_up(rows, 2);
         p->block_rows = rows;
         p->block_columns = columns;
         p->down = pool_up(p->end_row - p->first_row, rows);

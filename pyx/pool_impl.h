@@ -1,7 +1,8 @@
 /* The part of pool.h that is compiled for float and for double. */
 
 /* Copy a row; `behind`: elements from its end on that may be touched, in both. */
-static inline __attribute__((always_inline)) void FN(copy_row)(REAL *to, const REAL *from, ptrdiff_t n, ptrdiff_t behind)
+static inline __attribute__((always_inline)) void FN(copy_row)(
+    REAL *to, const REAL *from, ptrdiff_t n, ptrdiff_t behind)
 {
     if (whole_chunks(n) - n <= behind)
         for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK) memcpy(to + i, from + i, POOL_CHUNK * sizeof(REAL));
@@ -18,7 +19,8 @@ static inline __attribute__((always_inline)) void FN(fill_row)(REAL *to, REAL va
 static inline __attribute__((always_inline)) void FN(fill_frame)(
     const pooling *p, const pool_block *b, const REAL *x, const REAL outside, REAL *to)
 {
-    const ptrdiff_t top = b->i * p->stride_h - p->pad_h, left = b->j * p->stride_w - p->pad_w, pitch = b->step * p->stride_w;
+    const ptrdiff_t top = b->i * p->stride_h - p->pad_h, left = b->j * p->stride_w - p->pad_w;
+    const ptrdiff_t pitch = b->step * p->stride_w;
     const ptrdiff_t w0 = pool_min(pool_max(-left, 0), pitch), w1 = pool_max(pool_min(p->width - left, pitch), w0);
     const ptrdiff_t image = p->height * p->width;
     for (ptrdiff_t s = 0; s < p->stride_h; s++)
@@ -101,7 +103,8 @@ static inline __attribute__((always_inline)) void FN(max_down)(
 
 /* Write the places of a row of maxima, counted from `base`, that of the row's first window, and `columns`. */
 static inline __attribute__((always_inline)) void FN(copy_places)(
-    const REAL *best, const PLACE *at, int32_t base, const int32_t *columns, ptrdiff_t n, ptrdiff_t behind, int32_t *index)
+    const REAL *best, const PLACE *at, int32_t base, const int32_t *columns, ptrdiff_t n, ptrdiff_t behind,
+    int32_t *index)
 {
     for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK) {
         int32_t chunk[POOL_CHUNK];
@@ -139,11 +142,11 @@ static inline __attribute__((always_inline)) void FN(max_frame)(
     if (kh == 2 || kh == 3) {
         const ptrdiff_t b1 = FN(row_below)(p, b, 1), b2 = FN(row_below)(p, b, kh - 1);
         if (kh == 3)
-            FN(max_down)(across, across + b1, across + b2, across_at, across_at + b1, across_at + b2, (PLACE)p->width, n_down,
-                         1, placed, best, at);
+            FN(max_down)(across, across + b1, across + b2, across_at, across_at + b1, across_at + b2, (PLACE)p->width,
+                         n_down, 1, placed, best, at);
         else
-            FN(max_down)(across, across + b1, NULL, across_at, across_at + b1, NULL, (PLACE)p->width, n_down, 0, placed, best,
-                         at);
+            FN(max_down)(across, across + b1, NULL, across_at, across_at + b1, NULL, (PLACE)p->width, n_down, 0, placed,
+                         best, at);
     } else {
         memcpy(best, across, (size_t)n_down * sizeof(REAL));
         if (placed) memcpy(at, across_at, (size_t)n_down * sizeof(PLACE));
@@ -403,7 +406,8 @@ static void FN(ave_back_frame)(const pooling *p, const pool_block *b, const REAL
             for (ptrdiff_t q = m; q < total; q++) to[q] += share[q - m];
     }
     const ptrdiff_t first = (p->reach_h - 1) * b->step + p->reach_w - 1, n = total - first;
-    const ptrdiff_t left = b->j * sw - p->pad_w, w0 = pool_max(left, 0), w1 = pool_min(left + b->columns * sw, p->width);
+    const ptrdiff_t left = b->j * sw - p->pad_w;
+    const ptrdiff_t w0 = pool_max(left, 0), w1 = pool_min(left + b->columns * sw, p->width);
     for (ptrdiff_t s = 0; s < sh; s++) {
         /* the phases of columns interleaved, as in the image */
         if (s >= p->kernel_h) memset(sum, 0, (size_t)(n * sw) * sizeof(REAL));

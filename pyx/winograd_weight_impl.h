@@ -259,8 +259,8 @@ static void FN(winograd_gradient)(const FN(winograd_weight_work) *w, int64_t sla
 }
 
 /* Add what a slab of a group gives for a panel of channels and tiles [r0, r1) of the outputs. */
-static void FN(winograd_panel)(const FN(winograd_weight_work) *w, int64_t slab, int64_t group, int64_t panel, int64_t r0,
-                               int64_t r1, const FN(winograd_weight_room) *room)
+static void FN(winograd_panel)(const FN(winograd_weight_work) *w, int64_t slab, int64_t group, int64_t panel,
+                               int64_t r0, int64_t r1, const FN(winograd_weight_room) *room)
 {
     const winograd_cut *cut = w->cut;
     const int m = w->m, points = (m + 2) * (m + 2), add = slab > cut->slabs * group / cut->groups;
@@ -276,7 +276,8 @@ static void FN(winograd_panel)(const FN(winograd_weight_work) *w, int64_t slab, 
         const int64_t first = outputs * r / n_tiles, n = outputs * (r + 1) / n_tiles - first;
         const REAL *a = room->gradient + r * points * a_point;
         REAL *sums = room->sums;
-        if (w->sums) sums = w->sums + group * FN(group_size)(channels, outputs) + (panel * outputs + first) * 9 * FN(PANEL);
+        if (w->sums)
+            sums = w->sums + group * FN(group_size)(channels, outputs) + (panel * outputs + first) * 9 * FN(PANEL);
         for (int64_t e = 0; e < points; e++)
             FN(side_micros)[columns > FN(LANES)][n - 1](a + e * a_point, room->panel + e * b_point, depth,
                                                         room->products + e * GEMM_MR * FN(PANEL), NULL);
@@ -286,8 +287,8 @@ static void FN(winograd_panel)(const FN(winograd_weight_work) *w, int64_t slab, 
     }
 }
 
-/* dw (outputs, channels, 3, 3) += the gradient by weight, from x (N, channels, x_height, x_width) that lies in a frame of
-   zeros `top` and `left` wide and dy (N, outputs, height, width). */
+/* dw (outputs, channels, 3, 3) += the gradient by weight, from x (N, channels, x_height, x_width) that lies in a frame
+   of zeros `top` and `left` wide and dy (N, outputs, height, width). */
 static void FN(winograd_weight)(int m, const REAL *dy, const REAL *x, REAL *dw, int64_t n_images, int64_t channels,
                                 int64_t x_height, int64_t x_width, int64_t outputs, int64_t height, int64_t width,
                                 int64_t top, int64_t left, REAL *scratch, int n_threads)
@@ -326,12 +327,14 @@ static void FN(winograd_weight)(int m, const REAL *dy, const REAL *x, REAL *dw, 
                 }
         else {
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t group = 0; group < cut.groups; group++)
-                for (int64_t slab = cut.slabs * group / cut.groups; slab < cut.slabs * (group + 1) / cut.groups; slab++) {
+            for (int64_t group = 0; group < cut.groups; group++) {
+                const int64_t end = cut.slabs * (group + 1) / cut.groups;
+                for (int64_t slab = cut.slabs * group / cut.groups; slab < end; slab++) {
                     for (int64_t r = 0; r < n_tiles; r++) FN(winograd_gradient)(&work, slab, r, &room);
                     for (int64_t panel = 0; panel < n_panels; panel++)
                         FN(winograd_panel)(&work, slab, group, panel, 0, n_tiles, &room);
                 }
+            }
         }
         if (work.sums) {
 #pragma omp for schedule(static)
