@@ -1,8 +1,8 @@
 /* Sums in lanes.
 
    A sum is kept in LANES double-precision lanes: element i of a row goes to lane i % LANES, and lanes_total adds the
-   lanes in a fixed order.  The compiler can then use vector registers of any width without reordering anything, so every
-   instruction-set level gives the same bits; and a float32 sum loses nothing that matters. */
+   lanes in a fixed order.  The compiler can then use vector registers of any width without reordering anything, so
+   every instruction-set level gives the same bits; and a float32 sum loses nothing that matters. */
 #ifndef CAFFEBN_LANES_H
 #define CAFFEBN_LANES_H
 

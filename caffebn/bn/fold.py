@@ -144,6 +144,16 @@ class Folded:
     weights: dict[str, list[np.ndarray]]
     certificate: Certificate
 
+    def to_net(self) -> Net:
+        """Return it as a net in the phase TEST, with its weights.
+
+        Raises
+        ------
+        NetError
+            It has layers of types that caffebn does not have.
+        """
+        return make_net(self.net, self.weights)
+
     def save(self, prototxt: str | os.PathLike[str], caffemodel: str | os.PathLike[str]) -> None:
         """Write both files, each whole or not at all; the weights first.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from caffebn import export
+from caffebn.bn.fold import fold
 from caffebn.bn.opening import definition_of
 from caffebn.cli import nets
 from caffebn.cli.classify import Numbers, read_mean
@@ -16,6 +17,7 @@ from caffebn.export.graph import needed
 from caffebn.export.onnx_model import OPSET, OPSETS
 from caffebn.export.verify import TOLERANCE
 from caffebn.net import Net
+from caffebn.proto import Message
 
 __all__ = ["command"]
 
@@ -37,6 +39,11 @@ ENDINGS = {
 @click.option(
     "--output", "outputs", metavar="BLOB", multiple=True, help="End the net at this blob; may be given again."
 )
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="Fold BatchNorm, Scale and Bias into the layers beside them, as `caffebn fold` does.",
+)
 @click.option("--fixed-batch", is_flag=True, help="Write the net's own shapes as the only ones.")
 @click.option(
     "--open-size",
@@ -48,11 +55,6 @@ ENDINGS = {
     "--tolerance", type=float, default=TOLERANCE, show_default=True, metavar="X",
     help="Largest difference allowed, as a part of the largest value of each output (at least 1).",
 )  # fmt: skip
-@click.option(
-    "--fold",
-    is_flag=True,
-    help="ONNX: put BatchNorm and Scale into the layer before them where that is exact.",
-)
 @click.option(
     "--opset", type=click.IntRange(OPSETS[0], OPSETS[-1]), default=OPSET, show_default=True, metavar="N",
     help="ONNX: version of the operators.",
@@ -93,6 +95,8 @@ def command(net: str, weights: str, target: str, out: str, batch: int | None, **
     nets.refuse_input(out, net, weights)
     _refuse_others(target)
     made = _open(net, weights, batch, options["outputs"])
+    if options["fold"]:
+        made = _folded(made, options)
     if target == "onnx":
         _onnx(made, out, options)
     elif target == "torch":
@@ -119,9 +123,34 @@ def _open(path: str, weights: str, batch: int | None, outputs: tuple[str, ...]) 
     return net
 
 
+def _folded(net: Net, options: dict[str, Any]) -> Net:
+    """Fold the net, say what became of it, and compare it with what it was unless --no-check is given."""
+    definition = Message("NetParameter", name=net.name)
+    definition.layer = [layer.spec.copy() for layer in net.layers]
+    arrays = {name: [blob.data for blob in blobs] for name, blobs in net.params.items()}
+    done = fold(definition, arrays, check=options["check"])
+    layers, worst = done.certificate.layers, done.certificate.worst
+    if worst > options["tolerance"]:
+        raise export.VerifyError(
+            f"--fold: an output of the folded net differs by {worst:.2g} of its largest value; `caffebn fold` says more"
+        )
+    folded = done.to_net()
+    for name in options["outputs"]:
+        if name not in folded.blobs:
+            raise ArgumentError(
+                f"--output {name}: there is no such blob after --fold, which changes the layer that makes it: leave "
+                "one of them out"
+            )
+    for name in net.inputs:
+        folded.blobs[name].reshape(*net.blobs[name].shape)
+    folded.reshape()
+    count = sum(verdict.action == "folded" for verdict in layers)
+    click.echo(f"{count} of {len(layers)} layers of BatchNorm, Scale and Bias folded into others")
+    return folded
+
+
 _COMMON = {"outputs", "fixed_batch", "check", "tolerance"}
 _ONNX = {
-    "fold",
     "opset",
     "open_size",
     "nhwc",
@@ -146,7 +175,7 @@ def _refuse_others(target: str) -> None:
 
 def _onnx(net: Net, out: str, options: dict[str, Any]) -> None:
     steps = None
-    if any(_given(name) for name in _ONNX - {"fold", "opset", "open_size"}):
+    if any(_given(name) for name in _ONNX - {"opset", "open_size"}):
         steps = export.Preprocess(
             input=options["picture"],
             layout="nhwc" if options["nhwc"] else "nchw",
@@ -157,11 +186,8 @@ def _onnx(net: Net, out: str, options: dict[str, Any]) -> None:
             input_scale=options["input_scale"],
         )
     result = export.onnx(
-        net, out, opset=options["opset"], fold_batch_norm=options["fold"], open_size=options["open_size"],
-        preprocess=steps, **_common(options),
-    )  # fmt: skip
-    if options["fold"]:
-        click.echo(f"{len(result.folded)} layers folded into the one before them")
+        net, out, opset=options["opset"], open_size=options["open_size"], preprocess=steps, **_common(options)
+    )
     _tell(result.notes, result.verification)
     click.echo(f"written to {out} (opset {options['opset']}, {len(result.model.graph.node)} operators)")
 

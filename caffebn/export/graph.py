@@ -2,7 +2,7 @@
 
 Caffe's layers work in place, so one blob name stands for several values, and read blobs through Splits.
 Here each value is made once and named once, Splits are gone, and a BatchNorm that only a Scale reads has
-taken that Scale in.  Parameters are arrays that may be changed without touching the net.
+taken that Scale in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from caffebn.layers import Layer
 from caffebn.net import Net
 from caffebn.proto import Message
 
-__all__ = ["DYNAMIC", "OPEN", "Graph", "Node", "Value", "fold", "needed", "statistics", "trace"]
+__all__ = ["DYNAMIC", "OPEN", "Graph", "Node", "Value", "needed", "statistics", "trace"]
 
 DYNAMIC = -1
 """A size that follows the batch."""
@@ -56,13 +56,11 @@ class Node:
     layer : Layer
     bottoms, tops : list of Value
     params : list of ndarray
-        The layer's parameters: the net's memory, or what `fold` has put in their place.
+        The layer's parameters: the net's memory.
     scale : Layer or None
         For a BatchNorm: the Scale behind it that it has taken in.
     scale_params : list of ndarray
         The parameters of that Scale.
-    folded : list of str
-        Names of the layers that `fold` has put into this one.
     """
 
     layer: Layer
@@ -71,7 +69,6 @@ class Node:
     params: list[np.ndarray]
     scale: Layer | None = None
     scale_params: list[np.ndarray] = field(default_factory=list)
-    folded: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -261,30 +258,6 @@ def statistics(node: Node) -> tuple[np.ndarray, np.ndarray]:
     return sum_mean * scale, sum_var * scale
 
 
-def affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift by channel, in float64, that a BatchNorm with stored statistics or a Scale amounts to."""
-    if not all(np.isfinite(p).all() for p in (*node.params, *node.scale_params)):
-        raise node.layer.error(
-            "cannot be folded: its values are no numbers; `caffebn lint --weights` says more"
-        )
-    if node.type == "Scale":
-        scale, *bias = (np.asarray(p, np.float64).reshape(-1) for p in node.params)
-        return scale, bias[0] if bias else np.zeros_like(scale)
-    mean, var = statistics(node)
-    var = var + np.float32(node.layer.param.eps)
-    if bad := int((~(var > 0) | ~np.isfinite(var) | ~np.isfinite(mean)).sum()):
-        raise node.layer.error(
-            f"cannot be folded: mean or variance + eps is no number, or the latter not positive, in {bad} of "
-            f"{var.size} channels; `caffebn bn-stats` computes the statistics anew"
-        )
-    slope = 1 / np.sqrt(var)
-    shift = -mean * slope
-    if node.scale is not None:
-        gamma, *beta = (np.asarray(p, np.float64).reshape(-1) for p in node.scale_params)
-        slope, shift = slope * gamma, shift * gamma + (beta[0] if beta else 0)
-    return slope, shift
-
-
 def is_channel_scale(node: Node) -> bool:
     """Whether a node is a learned Scale of axis 1, one value a channel."""
     if node.type != "Scale" or len(node.bottoms) != 1:
@@ -299,57 +272,3 @@ def _join_scales(graph: Graph) -> None:
         if reader is not None and is_channel_scale(reader):
             node.scale, node.scale_params, node.tops = reader.layer, reader.params, reader.tops
             graph.nodes.remove(reader)
-
-
-_CHANNEL_AXIS = {"Convolution": "channel_axis", "Deconvolution": "channel_axis", "InnerProduct": "split_axis"}
-
-
-def fold(graph: Graph) -> list[str]:
-    """Put each BatchNorm with stored statistics, and each Scale, into the layer before it where that is exact.
-
-    That layer is a Convolution, Deconvolution or InnerProduct whose output nothing else reads.  The new
-    weights are computed in float64: ``W' = W s``, ``b' = b s + t``.
-
-    Returns
-    -------
-    list of str
-        The layers that are gone, in net order; others stay.
-    """
-    gone = []
-    makers = {id(value): node for node in graph.nodes for value in node.tops}
-    for node in list(graph.nodes):
-        if not (node.type == "BatchNorm" and node.layer.use_global_stats or is_channel_scale(node)):  # type: ignore[attr-defined]
-            continue
-        maker = makers.get(id(node.bottoms[0]))
-        if maker is None or maker.type not in _CHANNEL_AXIS or len(maker.tops) != 1:
-            continue
-        if (
-            getattr(maker.layer, _CHANNEL_AXIS[maker.type]) != 1
-            or graph.only_reader(maker.tops[0]) is not node
-        ):
-            continue
-        _absorb(maker, *affine(node))
-        names = [node.name, *([node.scale.name] if node.scale is not None else [])]
-        maker.folded += names
-        gone += names
-        maker.tops = node.tops
-        makers[id(node.tops[0])] = maker
-        graph.nodes.remove(node)
-    return gone
-
-
-def _absorb(maker: Node, slope: np.ndarray, shift: np.ndarray) -> None:
-    weights = np.asarray(maker.params[0], np.float64)
-    bias = np.asarray(maker.params[1], np.float64) if len(maker.params) > 1 else np.zeros_like(shift)
-    if maker.type == "InnerProduct" and maker.layer.param.transpose:
-        weights = weights * slope
-    elif (
-        maker.type == "Deconvolution"
-    ):  # (C, num_output / group, ...): outputs lie along axis 1, part by part
-        groups = maker.layer.param.group
-        parts = weights.reshape(groups, -1, *weights.shape[1:])
-        factor = slope.reshape(groups, 1, -1, *[1] * (weights.ndim - 2))
-        weights = (parts * factor).reshape(weights.shape)
-    else:
-        weights = weights * slope.reshape(-1, *[1] * (weights.ndim - 1))
-    maker.params = [weights, bias * slope + shift]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from caffebn.errors import ArgumentError, missing_package
-from caffebn.export.graph import DYNAMIC, OPEN, Graph, Value, fold, trace
+from caffebn.export.graph import DYNAMIC, OPEN, Graph, Value, trace
 from caffebn.export.onnx_ops import CONVERTERS, check_open, refusal
 from caffebn.export.preprocess import Preprocess
 from caffebn.export.verify import BATCHES, TOLERANCE, Run, Verification, verify
@@ -33,8 +33,6 @@ class OnnxExport:
     Attributes
     ----------
     model : onnx.ModelProto
-    folded : list of str
-        Layers that were folded into the one before them.
     notes : list of str
         What deserves a look.
     verification : Verification or None
@@ -42,7 +40,6 @@ class OnnxExport:
     """
 
     model: Any
-    folded: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     verification: Verification | None = None
 
@@ -52,7 +49,6 @@ def onnx(
     path: str | os.PathLike[str] | None = None,
     *,
     opset: int = OPSET,
-    fold_batch_norm: bool = False,
     fixed_batch: bool = False,
     open_size: bool = False,
     outputs: Sequence[str] | None = None,
@@ -65,7 +61,8 @@ def onnx(
 
     The model's inputs and outputs have the names of the net's blobs (an input that is an output, too, is called
     ``<name>/output`` there), and its batch axis is open.  A BatchNorm and
-    the Scale behind it become one BatchNormalization with the statistics themselves (sums divided by the factor).
+    the Scale behind it become one BatchNormalization with the statistics themselves (sums divided by the factor);
+    `caffebn.bn.fold` makes a net without them.
     Poolings have their padding written out, so that windows and divisors are Caffe's; with `open_size` in a form that
     is right for each size.
 
@@ -77,8 +74,6 @@ def onnx(
         File to write, whole or not at all.
     opset : int
         Version of the operators; `OPSETS` are the possible ones.
-    fold_batch_norm : bool
-        Put BatchNorm and Scale into the Convolution, Deconvolution or InnerProduct before them.
     fixed_batch : bool
         Write the net's own shapes as the only ones.
     open_size : bool
@@ -121,9 +116,7 @@ def onnx(
             raise ArgumentError(
                 "mean: a picture of means has one height and width: give one value for each channel"
             )
-    result = OnnxExport(None, folded=fold(graph) if fold_batch_norm else [])
-    result.notes = _notes(graph)
-    result.model = _Model(package, graph, opset, preprocess).build()
+    result = OnnxExport(_Model(package, graph, opset, preprocess).build(), _notes(graph))
     package.checker.check_model(result.model, full_check=True)
     if check:
         sizes = None if fixed_batch else batches

@@ -47,7 +47,7 @@ def test_onnx_with_everything(exported, tmp_path):
         "--mean", "104,117,123", "--scale", 0.017, "--output", "fc", "--batch", 3, "--fixed-batch", "--picture", "data",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "2 layers folded into the one before them" in result.stdout
+    assert "2 of 2 layers of BatchNorm, Scale and Bias folded into others" in result.stdout
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     assert (session.get_inputs()[0].type, session.get_inputs()[0].shape) == ("tensor(uint8)", [3, 6, 5, 3])
     assert [out.name for out in session.get_outputs()] == ["fc"]
@@ -79,6 +79,55 @@ def test_arrays_can_be_read_again(exported, files, tmp_path, target, name):
             np.testing.assert_array_equal(a.data, b.data)
 
 
+def test_what_is_folded_goes_to_every_target(exported, tmp_path):
+    result = exported("npz", "w.npz", "--fold")
+    assert result.stdout.startswith("2 of 2 layers of BatchNorm, Scale and Bias folded into others\n")
+    with np.load(tmp_path / "w.npz") as arrays:
+        assert set(arrays) == {"conv/0", "conv/1", "fc/0", "fc/1"}
+
+
+def test_a_fold_that_is_not_exact_enough_fails(exported, tmp_path):
+    result = exported("npz", "w.npz", "--fold", "--tolerance", -1)
+    assert result.exit_code == 1 and "--tolerance has no effect on --to npz" in result.stderr
+    result = exported("onnx", "net.onnx", "--fold", "--tolerance", -1)
+    assert result.exit_code == 1
+    assert "--fold: an output of the folded net differs by" in result.stderr
+    assert "of its largest value; `caffebn fold` says more" in result.stderr
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_a_blob_that_is_folded_away_is_no_output(run, files, tmp_path):
+    net, weights = files
+    net.write_text(
+        NET.replace(
+            'type: "BatchNorm" bottom: "conv" top: "conv"', 'type: "BatchNorm" bottom: "conv" top: "n"'
+        )
+        .replace('type: "Scale" bottom: "conv"', 'type: "Scale" bottom: "n"')
+        .replace('type: "Scale" bottom: "n" top: "conv"', 'type: "Scale" bottom: "n" top: "s"')
+        .replace('type: "ReLU" bottom: "conv" top: "conv"', 'type: "ReLU" bottom: "s" top: "s"')
+        .replace('type: "InnerProduct" bottom: "conv"', 'type: "InnerProduct" bottom: "s"')
+    )
+    words = [
+        "export",
+        net,
+        weights,
+        "--to",
+        "onnx",
+        "-o",
+        tmp_path / "net.onnx",
+        "--fold",
+        "--output",
+        "prob",
+    ]
+    assert run(*words, "--output", "s").exit_code == 0
+    result = run(*words, "--output", "conv")
+    assert result.exit_code == 1
+    assert (
+        "--output conv: there is no such blob after --fold, which changes the layer that makes it"
+        in result.stderr
+    )
+
+
 def test_no_check(exported):
     assert "not compared (--no-check)\n" in exported("onnx", "net.onnx", "--no-check").stdout
 
@@ -95,7 +144,7 @@ def test_a_difference_fails(exported, tmp_path):
     [
         ("onnx", "net.pb", [], "--to onnx writes a file that ends in .onnx"),
         ("hdf5", "net.npz", [], "--to hdf5 writes a file that ends in .h5 or .hdf5"),
-        ("torch", "net.py", ["--fold"], "--fold has no effect on --to torch: leave it out"),
+        ("torch", "net.py", ["--opset", 13], "--opset has no effect on --to torch: leave it out"),
         ("npz", "net.npz", ["--no-check"], "--check has no effect on --to npz: leave it out"),
         ("onnx", "net.onnx", ["--mean", "x"], "--mean: expected a .npy or .binaryproto file or numbers"),
         ("onnx", "net.onnx", ["--output", "pro"], 'there is no blob "pro" to end in; did you mean "prob"?'),

@@ -105,7 +105,7 @@ def test_fixed_batch(small):
 def test_the_net_is_as_it_was(small):
     before = {name: blob.shape for name, blob in small.blobs.items()}
     weights = [blob.data.copy() for blobs in small.params.values() for blob in blobs]
-    export.onnx(small, fold_batch_norm=True)
+    export.onnx(small)
     assert {name: blob.shape for name, blob in small.blobs.items()} == before
     after = [blob.data for blobs in small.params.values() for blob in blobs]
     assert all(np.array_equal(a, b) for a, b in zip(weights, after, strict=True))
@@ -163,44 +163,6 @@ def test_batch_statistics_are_exported_and_noted():
     exported = export.onnx(net)
     assert "BatchNormalization" not in operators(exported)
     assert "depends on the others in its batch" in exported.notes[0]
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        'type: "Convolution" convolution_param { num_output: 4 group: 2 kernel_size: 3',
-        'type: "Convolution" convolution_param { num_output: 4 bias_term: false kernel_size: 1',
-        'type: "Deconvolution" convolution_param { num_output: 6 group: 2 kernel_size: 3 stride: 2',
-        'type: "InnerProduct" inner_product_param { num_output: 5',
-        'type: "InnerProduct" inner_product_param { num_output: 5 transpose: true',
-    ],
-)
-def test_folding(layer):
-    filler = 'weight_filler { type: "xavier" }'
-    net = net_of(
-        f'layer {{ name: "c" bottom: "data" top: "c" {layer} {filler} }} }}'
-        'layer { name: "bn" type: "BatchNorm" bottom: "c" top: "c" batch_norm_param { eps: 0.01 } }'
-        'layer { name: "s" type: "Scale" bottom: "c" top: "c" scale_param { bias_term: true } }'
-        'layer { name: "s2" type: "Scale" bottom: "c" top: "s2" }'
-    )
-    exported = export.onnx(net, fold_batch_norm=True, tolerance=1e-5)
-    assert exported.folded == ["bn", "s", "s2"]
-    assert not {"BatchNormalization", "Mul", "Add"}.intersection(operators(exported))
-
-
-def test_what_cannot_be_folded_stays():
-    conv = 'convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "xavier" } }'
-    net = net_of(
-        f'layer {{ name: "c" type: "Convolution" bottom: "data" top: "c" {conv} }}'
-        'layer { name: "relu" type: "ReLU" bottom: "c" top: "c" }'
-        'layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" }'
-        f'layer {{ name: "d" type: "Convolution" bottom: "bn" top: "d" {conv} }}'
-        'layer { name: "bn2" type: "BatchNorm" bottom: "d" top: "bn2" }'
-        'layer { name: "sum" type: "Eltwise" bottom: "bn2" bottom: "d" top: "sum" }'
-    )
-    exported = export.onnx(net, fold_batch_norm=True)
-    assert exported.folded == []
-    assert operators(exported).count("BatchNormalization") == 2
 
 
 # -- pooling

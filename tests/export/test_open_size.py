@@ -63,11 +63,10 @@ layer {{ name: "label" type: "ArgMax" bottom: "cat" top: "label" argmax_param {{
 """
 
 
-@pytest.mark.parametrize("fold", [False, True])
-def test_a_net_that_labels_each_place(fold):
+def test_a_net_that_labels_each_place():
     """Upsampled, cropped to the picture, summed with it, as nets for segmentation do."""
     net = net_of(FULLY_CONVOLUTIONAL)
-    exported = export.onnx(net, open_size=True, fold_batch_norm=fold)
+    exported = export.onnx(net, open_size=True)
     assert exported.verification.pictures == [(12, 10), (44, 74), (19, 28), (25, 11)]
     assert "pictures of 12x10, 44x74, 19x28, 25x11" in str(exported.verification)
     shape = exported.model.graph.input[0].type.tensor_type.shape
