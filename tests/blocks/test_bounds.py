@@ -58,12 +58,12 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates(name, refusal):
     text, words = HOSTILE[name]
-    begin = time.perf_counter()
+    begin = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CaffebnWarning)
         said = refusal(text + USE)
     assert words in said
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_the_largest_published_nets_are_far_below_the_limit(expand):

@@ -154,10 +154,8 @@ for p in kept:
     p.next()
 print("done")
 """
-    start = time.monotonic()
-    done = python(code)
+    done = python(code)  # which does not wait for ever
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -190,21 +190,21 @@ def test_damage_means_the_same_to_protobuf(data):
 def test_small_things_in_great_number(piece, monkeypatch):
     monkeypatch.setattr(binary_reader, "MAX_FIELDS", 20_000)
     raw = piece * (4_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     tracemalloc.start()
     with pytest.raises(FormatError, match="more than 20000 values in one file"):
         binary.parse(raw)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert peak < 20_000 * 500
 
 
 def test_arrays_in_small_pieces():
     pieces = b"\x2d1234\x355678" * 20_000  # data and diff by turns
-    start = time.perf_counter()
+    start = time.process_time()
     blob = binary.parse(pieces, "BlobProto")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(blob.data) == len(blob.diff) == 20_000
 
 
@@ -260,10 +260,10 @@ def test_random_damage_of_texts(data):
     "." * 2_000_000,
 ])  # fmt: skip
 def test_long_senseless_texts(source):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ParseError) as error:
         text.parse(source)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(str(error.value)) < 300
 
 
@@ -275,18 +275,18 @@ def test_long_senseless_texts(source):
     "name: " + '"" ' * 50_000,
 ])  # fmt: skip
 def test_long_texts_without_much_sense(source):
-    start = time.perf_counter()
+    start = time.process_time()
     tracemalloc.start()
     text.parse(source)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert peak < 100 * len(source)
 
 
 def test_small_things_in_great_number_in_a_text(monkeypatch):
     monkeypatch.setattr(text_reader, "MAX_FIELDS", 20_000)
     for piece in ("layer{}", "input:''", "input_dim:1 ", "x{}", "x:1 ", "x:[1,1]", "layer[{},{}]"):
-        start = time.perf_counter()
+        start = time.process_time()
         assert read_text(piece * 200_000) is None
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
