@@ -31,23 +31,23 @@ from caffebn.net.plan import Version, Versions
 from caffebn.net.steps import LayerStep, Step, stand_in_for
 
 if TYPE_CHECKING:
-    from caffebn.net.net import Net
+    from caffebn.net.wiring import Wiring
 
 __all__ = ["Again", "NormStep", "ProductStep", "SumStep", "fuse_steps"]
 
 
-def fuse_steps(net: Net, versions: Versions) -> list[Step]:
+def fuse_steps(wiring: Wiring, versions: Versions) -> list[Step]:
     """Cut the layers of a net into steps, joining all that can be joined."""
     steps: list[Step] = []
     redirected: dict[int, dict[int, Blob]] = {}
     i = 0
-    while i < len(net.layers):
-        chain = Chain(net, versions, i)
+    while i < len(wiring.layers):
+        chain = Chain(wiring, versions, i)
         step = chain.product() or chain.norm(redirected) or chain.sum()
-        steps.append(step or LayerStep(net, i))
+        steps.append(step or LayerStep(wiring, i))
         i = steps[-1].last + 1
     return [
-        LayerStep(net, step.first, redirected[step.first]) if step.first in redirected else step
+        LayerStep(wiring, step.first, redirected[step.first]) if step.first in redirected else step
         for step in steps
     ]
 
@@ -63,8 +63,8 @@ class Addend(NamedTuple):
 class Chain:
     """The layers from one on, as far as each works on what the one before it made and nobody else reads."""
 
-    def __init__(self, net: Net, versions: Versions, first: int):
-        self.net, self.versions = net, versions
+    def __init__(self, wiring: Wiring, versions: Versions, first: int):
+        self.wiring, self.versions = wiring, versions
         self.first = self.last = first
 
     def _take(
@@ -75,12 +75,16 @@ class Chain:
         `quiet`: the layers have to run one by one going backward, so what is hidden has to be in place then.
         """
         i = self.last + 1
-        if i == len(self.net.layers) or self.net.layers[i].type != type_name or not fits(self.net.layers[i]):
+        if (
+            i == len(self.wiring.layers)
+            or self.wiring.layers[i].type != type_name
+            or not fits(self.wiring.layers[i])
+        ):
             return None
         if not self._hidden(self.last, i, quiet):
             return None
         self.last = i
-        return self.net.layers[i]
+        return self.wiring.layers[i]
 
     def _hidden(self, maker: int, reader: int, quiet: bool) -> bool:
         """Whether the only top of `maker` is read by `reader` alone, which overwrites it, or nobody wants to see it."""
@@ -90,11 +94,13 @@ class Chain:
         alone = [i for i, _ in self.versions.read_by.get(tops[0], ())] == [reader]
         if not alone or self.versions.made_by[tops[0]] != [(maker, 0)]:
             return False
-        if self.net.has_loss_weight(maker) or self.net.has_loss_weight(reader):
+        if self.wiring.has_loss_weight(maker) or self.wiring.has_loss_weight(reader):
             return False
         if self.versions.overwritten.get(tops[0], (-1,))[0] == reader:
             return True
-        return self.net.hides(maker) and not (quiet and any(self.net.need_backward[self.first : reader + 1]))
+        return self.wiring.hides(maker) and not (
+            quiet and any(self.wiring.need_backward[self.first : reader + 1])
+        )
 
     def _epilogue(self, sums: bool, quiet: bool) -> tuple[Layer | None, Addend | None, Layer | None]:
         """Take a Scale, the sum with another blob (`sums`: if there may be one) and a ReLU."""
@@ -103,21 +109,21 @@ class Chain:
         if sums and self._take("Eltwise", _adds_two, quiet):
             ((i, position),) = self.versions.read_by[self.versions.tops[self.last - 1][0]]
             other = 1 - position
-            residual = Addend(self.net.blobs_of(i)[0][other], self.net.propagates_down(i)[other])
+            residual = Addend(self.wiring.bottoms[i][other], self.wiring.propagate_down[i][other])
         return scale, residual, self._take("ReLU", _keeps_sign, quiet)
 
     def product(self) -> Step | None:
         """Join a Convolution or InnerProduct with what follows."""
-        layer = self.net.layers[self.first]
+        layer = self.wiring.layers[self.first]
         if layer.type not in ("Convolution", "InnerProduct") or len(layer.spec.bottom) != 1:
             return None
         norm = self._take("BatchNorm", _stored, quiet=True)
         scale, residual, relu = self._epilogue(layer.type == "Convolution", quiet=True)
         joined = (norm is not None) + (scale is not None)
-        again = any(self.net.need_backward[self.first + 1 : self.first + 1 + joined])
+        again = any(self.wiring.need_backward[self.first + 1 : self.first + 1 + joined])
         if again and (
-            self.net.phase == "TRAIN"
-            or self.net.keep is not None
+            self.wiring.phase == "TRAIN"
+            or self.wiring.lean
             or self.versions.bottoms[self.first][0] in self.versions.overwritten
         ):
             # their gradients need what this step does not keep
@@ -125,23 +131,23 @@ class Chain:
             return None
         if self.last == self.first:
             return None
-        return ProductStep(self.net, self.first, self.last, norm, scale, residual, relu, again)
+        return ProductStep(self.wiring, self.first, self.last, norm, scale, residual, relu, again)
 
     def norm(self, redirected: dict[int, dict[int, Blob]]) -> Step | None:
         """Join a BatchNorm with what follows; the layer before it is told where else to write its top."""
-        layer = self.net.layers[self.first]
-        if layer.type != "BatchNorm" or self.net.has_loss_weight(self.first):
+        layer = self.wiring.layers[self.first]
+        if layer.type != "BatchNorm" or self.wiring.has_loss_weight(self.first):
             return None
         scale, residual, relu = self._epilogue(True, quiet=False)
         in_place = self._works_in_place(self.first)
-        backward = any(self.net.need_backward[self.first : self.last + 1])
-        kept = self.net.new_blob().on(self.net.device) if in_place and backward else None
+        backward = any(self.wiring.need_backward[self.first : self.last + 1])
+        kept = self.wiring.new_blob().on(self.wiring.device) if in_place and backward else None
         if kept is None and self.last == self.first:
             return None
         maker = self._only_maker(self.versions.bottoms[self.first][0]) if kept is not None else None
         if kept is not None and maker is not None:
             redirected.setdefault(maker[0], {})[maker[1]] = kept
-        return NormStep(self.net, self.first, self.last, scale, residual, relu, kept, maker is None)
+        return NormStep(self.wiring, self.first, self.last, scale, residual, relu, kept, maker is None)
 
     def _works_in_place(self, i: int) -> bool:
         return self.versions.overwritten.get(self.versions.bottoms[i][0], (-1,))[0] == i
@@ -149,20 +155,20 @@ class Chain:
     def _only_maker(self, version: Version) -> tuple[int, int] | None:
         """The layer that makes a version which nobody reads but BatchNorm, if it may write it elsewhere."""
         makers, readers = self.versions.made_by[version], self.versions.read_by[version]
-        (i, j), layer = makers[0], self.net.layers[makers[0][0]]
+        (i, j), layer = makers[0], self.wiring.layers[makers[0][0]]
         alone = len(makers) == 1 and readers == [(self.first, 0)] and version[1] == 0
         # not what the user fills, nor what a view shows, nor what Python code has been given
         if not alone or layer.shares_memory or not layer.spec.bottom or not layer.repeatable:
             return None
-        return None if self.net.has_loss_weight(i) else (i, j)
+        return None if self.wiring.has_loss_weight(i) else (i, j)
 
     def sum(self) -> Step | None:
         """Join an Eltwise SUM of two bottoms with a ReLU."""
-        layer = self.net.layers[self.first]
+        layer = self.wiring.layers[self.first]
         if layer.type != "Eltwise" or layer.param.operation != "SUM" or len(layer.spec.bottom) != 2:
             return None
         relu = self._take("ReLU", _keeps_sign, quiet=True)
-        return SumStep(self.net, self.first, self.last, relu) if relu else None
+        return SumStep(self.wiring, self.first, self.last, relu) if relu else None
 
 
 def _stored(layer: Any) -> bool:
@@ -205,7 +211,7 @@ class NormStep(Step):
 
     Parameters
     ----------
-    net, first, last
+    wiring, first, last
         As for `Step`.
     scale, relu : Layer or None
     residual : Addend or None
@@ -218,7 +224,7 @@ class NormStep(Step):
 
     def __init__(
         self,
-        net: Net,
+        wiring: Wiring,
         first: int,
         last: int,
         scale: Layer | None,
@@ -227,11 +233,11 @@ class NormStep(Step):
         kept: Blob | None,
         copies: bool,
     ):
-        super().__init__(net, first, last)
-        self.norm = cast(Any, net.layers[first])
+        super().__init__(wiring, first, last)
+        self.norm = cast(Any, wiring.layers[first])
         self.scale, self.residual, self.relu, self.kept, self.copies = scale, residual, relu, kept, copies
-        self.seen = net.blobs_of(first)[0][0]
-        _, (self.top,), (self.output,) = net.blobs_of(last)
+        self.seen = wiring.bottoms[first][0]
+        (self.top,), (self.output,) = wiring.tops[last], wiring.backward_tops(last)
         self.input = self.seen if kept is None else kept
 
     def prepare(self) -> None:
@@ -244,7 +250,7 @@ class NormStep(Step):
         if norm.values_per_channel == 0:
             return
         if self.kept is not None and self.copies:
-            self.net.keep_before(self.first)
+            self.wiring.keep_before(self.first)
             ops.scale_copy(self.seen.data, 1.0, self.kept.data)
         shape = norm.ncs
         x, y = self.input.data.reshape(shape), self.top.data.reshape(shape)
@@ -270,7 +276,7 @@ class NormStep(Step):
         shape, stored = norm.ncs, norm.use_global_stats
         x, dy = self.input.data.reshape(shape), self.top.diff.reshape(shape)
         y = self.output.data.reshape(shape) if self.reads_output else None
-        dx = self.seen.diff.reshape(shape) if self.net.propagates_down(self.first)[0] else None
+        dx = self.seen.diff.reshape(shape) if self.wiring.propagate_down[self.first][0] else None
         dresidual = None
         if self.residual is not None and self.residual.wanted:
             dresidual = self.residual.blob.diff.reshape(shape)
@@ -292,7 +298,9 @@ class NormStep(Step):
 
     def values(self) -> list[Blob]:
         copied = (
-            self.net.copies_before(self.first) + [self.seen] if self.copies and self.kept is not None else []
+            self.wiring.copies_before(self.first) + [self.seen]
+            if self.copies and self.kept is not None
+            else []
         )
         return [*copied, self.input, *_addend(self.residual), self.top]
 
@@ -305,7 +313,7 @@ class NormStep(Step):
         return [self.input, self.output] if self.reads_output else [self.input]
 
     def gradients(self) -> list[Blob]:
-        down = [self.seen] if self.net.propagates_down(self.first)[0] else []
+        down = [self.seen] if self.wiring.propagate_down[self.first][0] else []
         added = _addend(self.residual) if self.residual is not None and self.residual.wanted else []
         return [self.top, *down, *added] if self.needs_backward else []
 
@@ -316,7 +324,7 @@ class NormStep(Step):
             return  # in place, and nothing goes backward
         statistics = [blob.data.copy() for blob in self.norm.parameters]
         for i in range(self.first, self.last + 1):
-            self.net.forward_layer(i)
+            self.wiring.forward_layer(i)
         for blob, values in zip(self.norm.parameters, statistics, strict=True):
             blob.data[...] = values
 
@@ -325,7 +333,7 @@ class Again(Step):
     """A part of the backward pass: what a NormStep had written is computed from its input once more."""
 
     def __init__(self, step: NormStep):
-        super().__init__(step.net, step.first, step.last)
+        super().__init__(step.wiring, step.first, step.last)
         self.step = step
         self.top = step.top
 
@@ -349,7 +357,7 @@ class ProductStep(Step):
 
     Parameters
     ----------
-    net, first, last
+    wiring, first, last
         As for `Step`.
     norm, scale, relu : Layer or None
         A BatchNorm with stored statistics, and what follows it.
@@ -362,7 +370,7 @@ class ProductStep(Step):
 
     def __init__(
         self,
-        net: Net,
+        wiring: Wiring,
         first: int,
         last: int,
         norm: Layer | None,
@@ -371,11 +379,11 @@ class ProductStep(Step):
         relu: Layer | None,
         again: bool,
     ):
-        super().__init__(net, first, last)
+        super().__init__(wiring, first, last)
         self.again = again
-        self.product = cast(Any, net.layers[first])
+        self.product = cast(Any, wiring.layers[first])
         self.norm, self.scale, self.residual, self.relu = norm, scale, residual, relu
-        (self.bottom,), (self.top,) = net.blobs_of(first)[0], net.blobs_of(last)[1]
+        (self.bottom,), (self.top,) = wiring.bottoms[first], wiring.tops[last]
         outputs = self.product.param.num_output
         self.mean, self.var = (self.product.scratch((outputs,), np.float64) for _ in range(2))
         self.var.fill(1)
@@ -405,7 +413,7 @@ class ProductStep(Step):
     def expose(self) -> None:
         if self.again:
             for i in range(self.first, self.last + 1):
-                self.net.forward_layer(i)
+                self.wiring.forward_layer(i)
 
     def backward(self) -> None:
         self.expose()
@@ -415,11 +423,11 @@ class ProductStep(Step):
 class SumStep(Step):
     """Eltwise SUM of two bottoms, and the ReLU that follows it."""
 
-    def __init__(self, net: Net, first: int, last: int, relu: Layer):
-        super().__init__(net, first, last)
-        self.sum = cast(Any, net.layers[first])
+    def __init__(self, wiring: Wiring, first: int, last: int, relu: Layer):
+        super().__init__(wiring, first, last)
+        self.sum = cast(Any, wiring.layers[first])
         self.relu = relu
-        (self.a, self.b), (self.top,) = net.blobs_of(first)[0], net.blobs_of(last)[1]
+        (self.a, self.b), (self.top,) = wiring.bottoms[first], wiring.tops[last]
 
     def values(self) -> list[Blob]:
         return [self.a, self.b, self.top]

@@ -16,7 +16,7 @@ from caffebn.net.fuse import Again, NormStep
 from caffebn.net.steps import Step
 
 if TYPE_CHECKING:
-    from caffebn.net.net import Net
+    from caffebn.net.wiring import Wiring
 
 __all__ = ["MemoryPlan", "again_before"]
 
@@ -62,18 +62,17 @@ class MemoryPlan:
 
     Parameters
     ----------
-    net : Net
-        With its steps prepared.
-    kept : collection of Blob
-        Blobs that have memory of their own for data and diff.
-    kept_diffs : collection of Blob
-        Blobs that have memory of their own for the diff.
+    wiring : Wiring
+    steps, backward_steps : sequence of Step
+        What the passes run, prepared.
     backward : bool
         Whether passes backward are run, too.
     """
 
-    def __init__(self, net: Net, kept: Iterable[Blob], kept_diffs: Iterable[Blob], backward: bool = True):
-        self._net = net
+    def __init__(
+        self, wiring: Wiring, steps: Sequence[Step], backward_steps: Sequence[Step], backward: bool = True
+    ):
+        self._wiring = wiring
         uses: dict[int, Use] = {}
         times: dict[int, list[int]] = {}
 
@@ -86,11 +85,11 @@ class MemoryPlan:
                     members.append(blob)
                 times.setdefault(id(memory), []).append(time)
 
-        forward = len(net.steps)
+        forward = len(steps)
         again: set[int] = set()
-        for time, step in enumerate(net.steps):
+        for time, step in enumerate(steps):
             touch(step.values(), False, time)
-        for time, step in enumerate(net.backward_steps if backward else (), start=forward):
+        for time, step in enumerate(backward_steps if backward else (), start=forward):
             touch(step.values_going_backward(), False, time)
             touch(step.gradients(), True, time)
             if isinstance(step, Again):
@@ -101,10 +100,10 @@ class MemoryPlan:
                 spans = [[t for t in found if t < forward], [t for t in found if t >= forward]]
             for span in spans:
                 uses[key].busy |= (2 << max(span)) - (1 << min(span))
-        own = {id(memory) for blob in kept for memory in blob.memories}
-        own |= {id(blob.memories[1]) for blob in kept_diffs}
+        own = {id(memory) for blob in wiring.blobs_that_last() for memory in blob.memories}
+        own |= {id(blob.memories[1]) for blob in wiring.blobs_with_own_diff()}
         self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
-        self.joints = [] if self._net.backward_steps or net.device == "gpu" else self._find_joints(uses)
+        self.joints = [] if backward_steps or wiring.device == "gpu" else self._find_joints(uses, steps)
         self._places = _share(self._shared)
         shared = {id(use) for use in self._shared}
         self._alone = [use for use in uses.values() if id(use) not in shared]
@@ -115,12 +114,11 @@ class MemoryPlan:
         joined = {id(joint.use) for joint in self.joints if joint.fits}
         places = [*([use] for use in self._alone), *self._places]
         sizes = (max((use.size for use in place if id(use) not in joined), default=0) for place in places)
-        return self._net.dtype.itemsize * sum(sizes)
+        return self._wiring.dtype.itemsize * sum(sizes)
 
-    def _find_joints(self, uses: dict[int, Use]) -> list[Joint]:
+    def _find_joints(self, uses: dict[int, Use], steps: Sequence[Step]) -> list[Joint]:
         """Find bottoms of Concat layers that could be written where the layer would put them."""
-        steps = self._net.steps
-        if any(layer.reshapes_each_pass for layer in self._net.layers):
+        if any(layer.reshapes_each_pass for layer in self._wiring.layers):
             return []  # shapes have to be known before anything is written
         writers: dict[int, list[int]] = {}
         for time, step in enumerate(steps):
@@ -131,9 +129,9 @@ class MemoryPlan:
         for time, step in enumerate(steps):
             if step.layers[0].type != "Concat" or len(step.layers) > 1:
                 continue
-            (_, (top,), _) = self._net.blobs_of(step.first)
+            (top,) = self._wiring.tops[step.first]
             whole = uses[id(top.memories[0])]
-            bottoms = self._net.blobs_of(step.first)[0]
+            bottoms = self._wiring.bottoms[step.first]
             for position, bottom in enumerate(bottoms):
                 use = uses[id(bottom.memories[0])]
                 once = sum(other.memories[0] is use.memory for other in bottoms) == 1
@@ -149,7 +147,7 @@ class MemoryPlan:
     def apply(self) -> None:
         """Let the blobs look at the memory planned for them."""
         for place in self._places:
-            memory = self._net.new_memory()
+            memory = self._wiring.new_memory()
             for use in place:
                 use.home = memory
         self.loosen()
@@ -163,7 +161,7 @@ class MemoryPlan:
                 use.move(use.home)
         for joint in self.joints:
             if joint.fits:
-                joint.use.move(self._net.new_memory())
+                joint.use.move(self._wiring.new_memory())
 
     def join(self) -> None:
         """Have the bottoms of Concat layers written in place, where shapes allow it."""
@@ -171,14 +169,14 @@ class MemoryPlan:
             if joint.fits:
                 whole = joint.top.memories[0]
                 size = joint.use.size
-                joint.use.move(Memory(self._net.dtype, size, whole, joint.layer.pieces[joint.position][0]))
+                joint.use.move(Memory(self._wiring.dtype, size, whole, joint.layer.pieces[joint.position][0]))
             else:
                 joint.use.move(joint.use.home)
 
     def undo(self) -> None:
         """Give each its own memory again; all values are 0."""
         for use in self._shared:
-            use.move(self._net.new_memory())
+            use.move(self._wiring.new_memory())
 
 
 @dataclass

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from caffebn import blocks, ops, seeding
-from caffebn.blob import Blob, Changes, HiddenBlob, Memory
-from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, FileError, WeightsError, did_you_mean
-from caffebn.layers import Context, Layer, Workspace, create
+from caffebn import blocks, ops
+from caffebn.blob import Blob, Changes, HiddenBlob
+from caffebn.errors import ArgumentError, DeviceError, FileError, WeightsError, did_you_mean
+from caffebn.layers import Layer
 from caffebn.layers.base import times
+from caffebn.net.batches import Collector, batches, item_count
 from caffebn.net.captured import Captured
 from caffebn.net.debug_info import watch
 from caffebn.net.filter import filter_net
@@ -24,9 +24,9 @@ from caffebn.net.fuse import fuse_steps
 from caffebn.net.memory import Again, MemoryPlan, again_before
 from caffebn.net.parameters import Parameters
 from caffebn.net.plain import Arrays, read_plain, tell
-from caffebn.net.plan import follow_versions, plan_backward, plan_kept
 from caffebn.net.splits import insert_splits
 from caffebn.net.steps import LayerStep, Pass, Step
+from caffebn.net.wiring import Wiring
 from caffebn.proto import Message, binary, upgrade
 from caffebn.weights import Report, blob_messages, copy_weights, is_hdf5, read_hdf5, write_hdf5
 
@@ -217,14 +217,17 @@ class Net:
         self._callbacks: dict[str, list[Callback]] = {
             f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
         }
-        self._connect(definition, source, winograd)
-        self.parameters = Parameters(self.layers, self.dtype, page_locked=self.device == "gpu")
-        self.need_backward, self._propagate_down = plan_backward(
-            self.layers, self._bottom_ids, self._top_ids, self._loss_weights, definition.force_backward
+        self._wiring = Wiring(
+            definition, source, self.device, self.phase, self.dtype, winograd, self.keep is not None
         )
+        self.layers: list[Layer] = self._wiring.layers
+        self.changes: Changes = self._wiring.changes
+        self.parameters = Parameters(self.layers, self.dtype, page_locked=self.device == "gpu")
+        self._wiring.plan_gradients(definition.force_backward)
         self._forward_only = self.keep is not None and self.phase == "TEST" and not definition.force_backward
         if self._forward_only:
-            self.need_backward = [False] * len(self.layers)
+            self._wiring.need_backward = [False] * len(self.layers)
+        self.need_backward: list[bool] = self._wiring.need_backward
         self._name_things()
         self._fuse = fuse
         self._plan_passes(recompute)
@@ -241,182 +244,61 @@ class Net:
 
     # -- making ------------------------------------------------------------------------------------
 
-    def _connect(self, definition: Message, source: str, winograd: bool) -> None:
-        """Make the layers and their blobs, each shaped as soon as its bottoms are."""
-        self.changes = Changes()
-        context = Context(
-            self.device,
-            self.phase,
-            self.dtype,
-            seeding.generator(),
-            Workspace(self.dtype, self.device),
-            self.changes,
-            winograd,
-        )
-        self.layers: list[Layer] = []
-        self._blob_list: list[Blob] = []
-        self._blob_names: list[str] = []
-        self._bottom_ids: list[list[int]] = []
-        self._top_ids: list[list[int]] = []
-        self._bottoms: list[list[Blob]] = []
-        self._tops: list[list[Blob]] = []
-        self._loss_weights: list[list[float]] = []
-        self._seen_shapes: list[list[tuple[int, ...]]] = []
-        unread: dict[str, int] = {}  # latest version of each blob that no layer has read
-        makers: dict[str, str] = {}
-        names: set[str] = set()
-        for spec in definition.layer:
-            if not spec.has("phase"):
-                spec.phase = self.phase
-            if spec.name in names:
-                warnings.warn(
-                    f'{spec.where or source}: layer name "{spec.name}" is used twice; '
-                    "weights and layers are found by name",
-                    CaffebnWarning,
-                    stacklevel=4,
-                )
-            names.add(spec.name)
-            context.phase = spec.phase
-            layer = create(spec, context)
-            bottoms = [unread.pop(name) for name in spec.bottom]
-            tops = []
-            for j, name in enumerate(spec.top):
-                if j < len(spec.bottom) and spec.bottom[j] == name:
-                    if not layer.in_place:
-                        raise layer.error(f'cannot work in place: give it a top other than "{name}"', "top")
-                    tops.append(bottoms[j])
-                elif name in makers:
-                    raise layer.error(
-                        f'top "{name}" is made by layer "{makers[name]}" already; the same name is allowed only for '
-                        "a layer that works in place, at the same position among its bottoms", "top",
-                    )  # fmt: skip
-                else:
-                    makers[name] = layer.name
-                    tops.append(self._new_blob(name))
-                unread[name] = tops[-1]
-            if not tops and layer.default_loss_weight:
-                tops.append(self._new_blob("(automatic)"))
-            self.layers.append(layer)
-            self._bottom_ids.append(bottoms)
-            self._top_ids.append(tops)
-            self._bottoms.append([self._blob_list[b].on(layer.device) for b in bottoms])
-            self._tops.append([self._blob_list[b].on(layer.device) for b in tops])
-            self._seen_shapes.append([])
-            layer.setup(self._bottoms[-1], self._tops[-1])
-            self._loss_weights.append(_loss_weights(layer, len(tops)))
-            self._reshape_layer(len(self.layers) - 1)
-        self._output_ids = [unread[name] for name in sorted(unread)]
-
-    def _new_blob(self, name: str) -> int:
-        self._blob_list.append(self.new_blob())
-        self._blob_names.append(name)
-        return len(self._blob_list) - 1
-
-    def _reshape_layer(self, i: int) -> None:
-        bottoms, tops = self._bottoms[i], self._tops[i]
-        before = [top.shape for top in tops]
-        self.layers[i].reshape(bottoms, tops)
-        self.changes.count += self.layers[i].repeatable  # its scratch memory may be another
-        self._seen_shapes[i] = [b.shape for b in bottoms]
-        for top, shape, weight in zip(tops, before, self._loss_weights[i], strict=True):
-            if weight and top.shape != shape:
-                top.diff[...] = weight
-
     def _name_things(self) -> None:
-        names, blobs = self._blob_names, self._blob_list
-        self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(names, blobs, strict=True))
-        self._shown = self._which_last()
-        for name, shown in zip(names, self._shown, strict=True):
+        w, names, layers = self._wiring, self._wiring.names, self.layers
+        self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(names, w.blobs, strict=True))
+        w.shown = self._which_last()
+        for name, shown in zip(names, w.shown, strict=True):
             if not shown:
                 self.blobs[name] = HiddenBlob(self.blobs[name], name)
-        self.layer_dict: OrderedDict[str, Layer] = OrderedDict((layer.name, layer) for layer in self.layers)
+        self.layer_dict: OrderedDict[str, Layer] = OrderedDict((layer.name, layer) for layer in layers)
         self.params: OrderedDict[str, list[Blob]] = OrderedDict(
-            (layer.name, layer.blobs) for layer in self.layers if layer.blobs
+            (layer.name, layer.blobs) for layer in layers if layer.blobs
         )
         self.top_names: OrderedDict[str, list[str]] = OrderedDict(
-            (layer.name, [names[b] for b in ids])
-            for layer, ids in zip(self.layers, self._top_ids, strict=True)
+            (layer.name, [names[b] for b in ids]) for layer, ids in zip(layers, w.top_ids, strict=True)
         )
         self.bottom_names: OrderedDict[str, list[str]] = OrderedDict(
-            (layer.name, [names[b] for b in ids])
-            for layer, ids in zip(self.layers, self._bottom_ids, strict=True)
+            (layer.name, [names[b] for b in ids]) for layer, ids in zip(layers, w.bottom_ids, strict=True)
         )
-        self.inputs: list[str] = [n for layer in self.layers if layer.type == "Input" for n in layer.spec.top]
-        self.outputs: list[str] = [names[b] for b in self._output_ids]
+        self.inputs: list[str] = [n for layer in layers if layer.type == "Input" for n in layer.spec.top]
+        self.outputs: list[str] = [names[b] for b in w.output_ids]
         self.blob_loss_weights: OrderedDict[str, float] = OrderedDict((name, 0.0) for name in names)
-        for ids, weights in zip(self._top_ids, self._loss_weights, strict=True):
+        for ids, weights in zip(w.top_ids, w.loss_weights, strict=True):
             for b, weight in zip(ids, weights, strict=True):
                 self.blob_loss_weights[names[b]] = weight
-        self._losses = [
-            (self._blob_list[b].on(self.device), weight)
-            for ids, weights in zip(self._top_ids, self._loss_weights, strict=True)
-            for b, weight in zip(ids, weights, strict=True)
-            if weight
-        ]
-        self._layer_names = [layer.name for layer in self.layers]
-        self._index = {layer.name: i for i, layer in enumerate(self.layers)}
+        self._losses = w.weighted()
+        self._layer_names = [layer.name for layer in layers]
+        self._index = {layer.name: i for i, layer in enumerate(layers)}
 
     def _which_last(self) -> list[bool]:
         """Say for each blob whether its values outlast a pass: what users may look at, and what others have filled."""
+        w = self._wiring
         if self.keep is None:
-            return [True] * len(self._blob_list)
+            return [True] * len(w.blobs)
         self._known_blobs(self.keep, "keep: ")
-        shown = {*self._output_ids, *(b for b, name in enumerate(self._blob_names) if name in self.keep)}
-        for layer, tops, weights in zip(self.layers, self._top_ids, self._loss_weights, strict=True):
+        shown = {*w.output_ids, *(b for b, name in enumerate(w.names) if name in self.keep)}
+        for layer, tops, weights in zip(w.layers, w.top_ids, w.loss_weights, strict=True):
             if not layer.spec.bottom or layer.type == "Python" or any(weights):
                 shown.update(tops)
-        return [b in shown for b in range(len(self._blob_list))]
+        return [b in shown for b in range(len(w.blobs))]
 
     def _plan_passes(self, recompute: bool = False) -> None:
-        """Prepare the copies of values that layers in place overwrite, who reads them going backward, and the steps.
-
-        A layer in place also overwrites its top's gradient; where that is its weight in the loss, it has to be
-        put there before each backward pass.
-        """
-        self._weights_in_place: dict[int, list[tuple[Blob, float]]] = {}
-        for i, (bottoms, tops, weights) in enumerate(
-            zip(self._bottom_ids, self._top_ids, self._loss_weights, strict=True)
-        ):
-            in_place = [
-                (self._blob_list[b].on(self.device), w)
-                for b, w in zip(tops, weights, strict=True)
-                if w and b in bottoms
-            ]
-            if in_place:
-                self._weights_in_place[i] = in_place
-        self._kept_before: dict[int, list[tuple[Blob, Blob, list[tuple[Blob, Blob]]]]] = {}
-        self._backward_tops = [list(tops) for tops in self._tops]
-        self._backward_bottoms = [list(bottoms) for bottoms in self._bottoms]
-        versions = follow_versions(
-            self.layers, self._bottom_ids, self._top_ids, self._blob_names, self._output_ids
-        )
-        for kept in plan_kept(self.layers, versions, self.need_backward):
-            blob = self._blob_list[kept.blob]
-            # each reader sees the copy in the shape of its own blob, and the gradient of that blob: where a
-            # layer has made a view, these differ
-            stand_ins = []
-            for blobs, places in ((self._backward_tops, kept.tops), (self._backward_bottoms, kept.bottoms)):
-                for i, j in places:
-                    stand_in = self.new_blob().on(self.layers[i].device)
-                    stand_ins.append((blobs[i][j], stand_in))
-                    blobs[i][j] = stand_in
-            self._kept_before.setdefault(kept.overwriter, []).append(
-                (blob.on(self.device), self.new_blob().on(self.device), stand_ins)
-            )
+        """Cut the layers into steps, and find memory for them."""
+        w = self._wiring
+        versions = w.plan_copies()
         self.steps: list[Step] = (
-            fuse_steps(self, versions)
-            if self._fuse
-            else [LayerStep(self, i) for i in range(len(self.layers))]
+            fuse_steps(w, versions) if self._fuse else [LayerStep(w, i) for i in range(len(w.layers))]
         )
-        again = again_before(self.steps, self._blobs_that_last()) if recompute else {}
+        again = again_before(self.steps, w.blobs_that_last()) if recompute else {}
         self.backward_steps: list[Step] = []
         for k in reversed(range(len(self.steps))):
             if self.steps[k].needs_backward:
                 self.backward_steps += [*again.get(k, ()), self.steps[k]]
-        self._forward_pass = Pass(self, self.steps, backward=False)
-        self._backward_pass = Pass(self, self.backward_steps, backward=True)
+        self._forward_pass = Pass(w, self.steps, self._settle)
+        self._backward_pass = Pass(w, self.backward_steps)
         self._shared: MemoryPlan | None = None
-        if not all(self._shown):
+        if not all(w.shown):
             plan = self.plan_memory()
             plan.apply()
             self._shared = plan
@@ -433,124 +315,20 @@ class Net:
             step.prepare()
         if self._shared is not None:
             return self._shared
-        return MemoryPlan(self, self._blobs_that_last(), self._blobs_with_own_diff(), backward)
-
-    def _blobs_that_last(self) -> list[Blob]:
-        return [blob for blob, shown in zip(self._blob_list, self._shown, strict=True) if shown]
-
-    def _blobs_with_own_diff(self) -> list[Blob]:
-        """Blobs whose diff means something before anybody going backward writes it: a weight in the loss, or 0."""
-        blobs = [top for top, weight in self._losses if weight]
-        for bottoms, downs, needed in zip(
-            self._bottoms, self._propagate_down, self.need_backward, strict=True
-        ):
-            blobs += [b for b, down in zip(bottoms, downs, strict=True) if not (down and needed)]
-        return blobs
+        return MemoryPlan(self._wiring, self.steps, self.backward_steps, backward)
 
     def _open_up(self) -> None:
         """Keep everything from now on, as somebody looks inside; what earlier passes have left is gone."""
         if self._shared is not None:
             self._shared.undo()
-            self._shown = [True] * len(self._blob_list)
-            self.blobs.update(zip(self._blob_names, self._blob_list, strict=True))
+            self._wiring.shown = [True] * len(self._wiring.blobs)
+            self.blobs.update(zip(self._wiring.names, self._wiring.blobs, strict=True))
             self._plan_passes()
 
-    # -- what steps ask for ------------------------------------------------------------------------
-
-    def new_memory(self) -> Memory:
-        """Make memory for values of blobs, of no size yet."""
-        return Memory(self.dtype, page_locked=self.device == "gpu")
-
-    def new_blob(self) -> Blob:
-        """Make an empty blob of the net's dtype whose changes the net notices."""
-        return Blob((0,), self.dtype, self.changes, page_locked=self.device == "gpu")
-
-    def hides(self, i: int) -> bool:
-        """Whether no user looks at the top of a layer that has one, so that it need not be written."""
-        return not self._shown[self._top_ids[i][0]]
-
-    def copies_before(self, i: int) -> list[Blob]:
-        """Return the copies that `keep_before` makes."""
-        return [copy for _, copy, _ in self._kept_before.get(i, ())]
-
-    def values_going_backward(self, i: int, tops: Sequence[Blob] | None = None) -> list[Blob]:
-        """Return the blobs whose data the backward pass of a layer reads; `tops` as for `backward_layer`."""
-        if not self.need_backward[i]:
-            return []
-        reads = self.layers[i].reads
-        return [
-            *(self._backward_bottoms[i] if "bottom" in reads else ()),
-            *((tops or self._backward_tops[i]) if "top" in reads else ()),
-        ]
-
-    def gradients_of(self, i: int) -> list[Blob]:
-        """Return the blobs whose diff the backward pass of a layer reads or writes."""
-        if not self.need_backward[i]:
-            return []
-        bottoms = zip(self._bottoms[i], self._propagate_down[i], strict=True)
-        return [*self._tops[i], *(bottom for bottom, down in bottoms if down)]
-
-    def blobs_of(self, i: int) -> tuple[list[Blob], list[Blob], list[Blob]]:
-        """Return bottoms and tops of a layer, and what stands for its tops going backward."""
-        return self._bottoms[i], list(self._tops[i]), list(self._backward_tops[i])
-
-    def propagates_down(self, i: int) -> list[bool]:
-        """Return which of its bottoms' gradients a layer computes."""
-        return self._propagate_down[i]
-
-    def has_loss_weight(self, i: int) -> bool:
-        """Whether a top of a layer counts in the loss."""
-        return any(self._loss_weights[i])
-
-    def restores_loss_weight(self, i: int) -> bool:
-        """Whether a weight in the loss is written before each backward pass of a layer."""
-        return i in self._weights_in_place
-
-    def reshape_if_needed(self, i: int) -> None:
-        """Reshape a layer if a bottom's shape has changed, and the copies of what it overwrites."""
-        bottoms = self._bottoms[i]
-        if self.layers[i].reshapes_each_pass or self._seen_shapes[i] != [b.shape for b in bottoms]:
-            self._reshape_layer(i)
-        for blob, copy, stand_ins in self._kept_before.get(i, ()):
-            copy.reshape(*blob.shape)
-            for own, stand_in in stand_ins:
-                if stand_in.shape != own.shape:
-                    stand_in.reshape(*own.shape)
-                    stand_in.share_data(copy)
-                if not stand_in.shares_diff_with(own):
-                    stand_in.share_diff(own)
-
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Before a pass that is recorded: reshape all layers at once, where blobs lie in others of the old shapes."""
-        if self._shared is not None and self._shared.joints:
-            shapes = [[b.shape for b in bottoms] for bottoms in self._bottoms]
-            if shapes != self._seen_shapes:
-                self.reshape()
-
-    def keep_before(self, i: int) -> None:
-        """Copy what a layer is about to overwrite and what is read going backward."""
-        for blob, copy, _ in self._kept_before.get(i, ()):
-            self.ops.scale_copy(blob.data, 1.0, copy.data)
-
-    def forward_layer(self, i: int) -> None:
-        """Run the forward pass of one layer by itself."""
-        self.reshape_if_needed(i)
-        self.keep_before(i)
-        self.layers[i].forward(self._bottoms[i], self._tops[i])
-
-    def backward_layer(self, i: int, tops: Sequence[Blob] | None = None) -> None:
-        """Run the backward pass of one layer by itself, if it takes part."""
-        if not self.need_backward[i]:
-            return
-        layer, down = self.layers[i], self._propagate_down[i]
-        for top, weight in self._weights_in_place.get(i, ()):
-            top.diff[...] = weight
-        if layer.has_backward:
-            layer.backward(tops or self._backward_tops[i], down, self._backward_bottoms[i])
-        elif any(down):
-            raise layer.error(
-                "has no gradient, but one of its bottoms asks for it (propagate_down: false stops it)"
-            )
+        if self._shared is not None and self._shared.joints and self._wiring.has_new_shapes():
+            self.reshape()
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -630,7 +408,7 @@ class Net:
     def _advised(self, e: DeviceError) -> DeviceError:
         """Add to what is said about memory that is not there what to change, and how large a batch may fit."""
         advice = ""
-        sizes = [top.shape[0] for top in self._tops[0] if top.shape] if self._tops else []
+        sizes = [top.shape[0] for tops in self._wiring.tops[:1] for top in tops if top.shape]
         if e.needed and sizes and sizes[0] > 1:
             fits = max(1, sizes[0] * e.used // (e.used + e.needed))
             advice += f"; the batch is {sizes[0]}: try {min(fits, sizes[0] - 1)}"
@@ -657,22 +435,22 @@ class Net:
         for i in range(first, last + 1):
             for call in before:
                 call(i)
-            self.forward_layer(i)
+            self._wiring.forward_layer(i)
             for call in after:
                 call(i)
 
     def _look_into(self, first: int, last: int) -> None:
         """Prepare a net whose memory is shared for a pass over some of its layers."""
-        made = {id(blob.memories[0]) for blob in self._blobs_that_last()}
+        made = {id(blob.memories[0]) for blob in self._wiring.blobs_that_last()}
         for i in range(first, last + 1):
             layer = self.layers[i]
-            for name, blob in zip(layer.spec.bottom, self._bottoms[i], strict=True):
+            for name, blob in zip(layer.spec.bottom, self._wiring.bottoms[i], strict=True):
                 if id(blob.memories[0]) not in made:
                     raise ArgumentError(
                         f'forward: start: layer "{layer.name}" ({layer.type}) reads blob "{name}", whose values '
                         "are not kept, as the net was made with keep=[...]: make it without keep"
                     )
-            made.update(id(blob.memories[0]) for blob in self._tops[i])
+            made.update(id(blob.memories[0]) for blob in self._wiring.tops[i])
         self._open_up()
 
     def backward(
@@ -747,7 +525,7 @@ class Net:
         for i in range(first, last - 1, -1):
             for call in before:
                 call(i)
-            self.backward_layer(i)
+            self._wiring.backward_layer(i)
             for call in after:
                 call(i)
 
@@ -773,7 +551,7 @@ class Net:
         self._debug_info = on
         if on and not self._watched:
             self._watched = True
-            watch(self, self._propagate_down)
+            watch(self, self._wiring.propagate_down)
 
     def forward_backward(self) -> float:
         """Run the whole net forward and backward and return the loss, as a step of a solver does."""
@@ -798,10 +576,10 @@ class Net:
             Outputs for every item.
         """
         self._check_names(inputs, self.inputs, "input")
-        outputs = _Collector()
-        for batch in self._batches(inputs):
+        outputs = Collector()
+        for batch in batches(inputs, self.blobs):
             outputs.add(self.forward(blobs, None, None, **batch))
-        return outputs.items(_item_count(inputs))
+        return outputs.items(item_count(inputs))
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **values: np.ndarray
@@ -825,36 +603,20 @@ class Net:
         self._check_names(inputs, self.inputs, "input")
         if top_diffs:
             self._check_names(top_diffs, self.outputs, "output")
-        outputs, gradients = _Collector(), _Collector()
-        diff_batches = self._batches(top_diffs) if top_diffs else repeat({})
-        for batch in self._batches(inputs):
+        outputs, gradients = Collector(), Collector()
+        diff_batches = batches(top_diffs, self.blobs) if top_diffs else repeat({})
+        for batch in batches(inputs, self.blobs):
             outputs.add(self.forward(blobs, None, None, **batch))
             gradients.add(self.backward(diffs, None, None, **next(diff_batches)))
-        count = _item_count(inputs)
+        count = item_count(inputs)
         return outputs.items(count), gradients.items(count)
-
-    def _batches(self, values: dict[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        arrays = {name: np.asarray(value) for name, value in values.items()}
-        size = self.blobs[next(iter(arrays))].shape[0]
-        count = _item_count(arrays)
-        for begin in range(0, count, size):
-            batch = {}
-            for name, array in arrays.items():
-                part = array[begin : begin + size]
-                missing = size - len(part)
-                batch[name] = (
-                    np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-                    if missing
-                    else part
-                )
-            yield batch
 
     def reshape(self) -> None:
         """Let every layer shape its tops anew, after inputs were reshaped; forward does so by itself."""
         if self._shared is not None:
             self._shared.loosen()
         for i in range(len(self.layers)):
-            self._reshape_layer(i)
+            self._wiring.reshape_layer(i)
         if self._shared is not None:
             self._shared.join()
 
@@ -1087,38 +849,3 @@ def _checked_keep(keep: Sequence[str] | None, recompute: bool) -> list[str] | No
             "not kept"
         )
     return None if keep is None else list(keep)
-
-
-def _loss_weights(layer: Layer, n_tops: int) -> list[float]:
-    """Weight of each top in the loss: as stated, or the type's default for the first."""
-    stated = layer.spec.loss_weight
-    if stated:
-        if len(stated) != n_tops:
-            raise layer.error(
-                f"loss_weight: expected one for each of its {n_tops} tops or none, found {len(stated)}",
-                "loss_weight",
-            )
-        return list(stated)
-    return [layer.default_loss_weight if j == 0 else 0.0 for j in range(n_tops)]
-
-
-class _Collector:
-    """Copies of what each batch gave, by blob name."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray]] = {}
-
-    def add(self, values: dict[str, np.ndarray]) -> None:
-        for name, value in values.items():
-            self._parts.setdefault(name, []).append(np.array(value, ndmin=1))
-
-    def items(self, count: int) -> dict[str, np.ndarray]:
-        """Return all batches in one array each, without what filled up the last one."""
-        return {name: np.concatenate(parts)[:count] for name, parts in self._parts.items()}
-
-
-def _item_count(values: dict[str, np.ndarray]) -> int:
-    counts = {name: len(value) for name, value in values.items()}
-    if len(set(counts.values())) != 1:
-        raise ArgumentError(f"all arrays need the same number of items, found {counts}")
-    return next(iter(counts.values()))

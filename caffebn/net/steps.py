@@ -15,7 +15,7 @@ from caffebn.ops import threads
 from caffebn.ops.recording import Recording, recording
 
 if TYPE_CHECKING:
-    from caffebn.net.net import Net
+    from caffebn.net.wiring import Wiring
 
 __all__ = ["LayerStep", "Pass", "Step", "stand_in_for"]
 
@@ -33,7 +33,7 @@ class Step:
 
     Parameters
     ----------
-    net : Net
+    wiring : Wiring
     first, last : int
         Indices of its layers.
 
@@ -48,10 +48,10 @@ class Step:
         by one.
     """
 
-    def __init__(self, net: Net, first: int, last: int):
-        self.net = net
+    def __init__(self, wiring: Wiring, first: int, last: int):
+        self.wiring = wiring
         self.first, self.last = first, last
-        self.layers = net.layers[first : last + 1]
+        self.layers = wiring.layers[first : last + 1]
         self.what = " + ".join(layer.type for layer in self.layers)
         self.repeatable = all(layer.repeatable for layer in self.layers)
         self.ran = False
@@ -59,7 +59,7 @@ class Step:
     def prepare(self) -> None:
         """Reshape the layers whose bottoms have changed; called before `forward`."""
         for i in range(self.first, self.last + 1):
-            self.net.reshape_if_needed(i)
+            self.wiring.reshape_if_needed(i)
 
     def forward(self) -> None:
         """Fill the tops that can be seen."""
@@ -74,12 +74,12 @@ class Step:
     @property
     def needs_backward(self) -> bool:
         """Whether any of its layers takes part in the backward pass."""
-        return any(self.net.need_backward[self.first : self.last + 1])
+        return any(self.wiring.need_backward[self.first : self.last + 1])
 
     def backward(self) -> None:
         """Compute the gradients that its layers compute."""
         for i in range(self.last, self.first - 1, -1):
-            self.net.backward_layer(i)
+            self.wiring.backward_layer(i)
 
     def values(self) -> list[Blob]:
         """Blobs whose data `forward` reads or writes."""
@@ -91,11 +91,11 @@ class Step:
 
     def values_going_backward(self) -> list[Blob]:
         """Blobs whose data `backward` reads."""
-        return [b for i in range(self.first, self.last + 1) for b in self.net.values_going_backward(i)]
+        return [b for i in range(self.first, self.last + 1) for b in self.wiring.values_going_backward(i)]
 
     def gradients(self) -> list[Blob]:
         """Blobs whose diff `backward` reads or writes."""
-        return [b for i in range(self.first, self.last + 1) for b in self.net.gradients_of(i)]
+        return [b for i in range(self.first, self.last + 1) for b in self.wiring.gradients_of(i)]
 
     def expose(self) -> None:
         """After `forward`: bring memory into the state in which its layers, one by one, would have left it."""
@@ -104,14 +104,15 @@ class Step:
 class LayerStep(Step):
     """A layer by itself."""
 
-    def __init__(self, net: Net, i: int, redirected: dict[int, Blob] | None = None):
-        super().__init__(net, i, i)
-        self.layer = net.layers[i]
-        self.bottoms, self.tops, self.backward_tops = net.blobs_of(i)
+    def __init__(self, wiring: Wiring, i: int, redirected: dict[int, Blob] | None = None):
+        super().__init__(wiring, i, i)
+        self.layer = wiring.layers[i]
+        self.bottoms, self.tops = wiring.bottoms[i], list(wiring.tops[i])
+        self.backward_tops = wiring.backward_tops(i)
         self.redirected = [(self.tops[j], blob) for j, blob in (redirected or {}).items()]
         for j, blob in (redirected or {}).items():
             self.tops[j] = self.backward_tops[j] = blob
-        self.repeatable = self.repeatable and not net.restores_loss_weight(i)
+        self.repeatable = self.repeatable and not wiring.restores_loss_weight(i)
 
     def prepare(self) -> None:
         super().prepare()
@@ -119,20 +120,20 @@ class LayerStep(Step):
             stand_in_for(seen, own)
 
     def forward(self) -> None:
-        self.net.keep_before(self.first)
+        self.wiring.keep_before(self.first)
         self.layer.forward(self.bottoms, self.tops)
 
     def values(self) -> list[Blob]:
-        return [*self.net.copies_before(self.first), *self.bottoms, *self.tops]
+        return [*self.wiring.copies_before(self.first), *self.bottoms, *self.tops]
 
     def written(self) -> list[Blob]:
         return [] if self.layer.shares_memory else self.tops
 
     def values_going_backward(self) -> list[Blob]:
-        return self.net.values_going_backward(self.first, self.backward_tops)
+        return self.wiring.values_going_backward(self.first, self.backward_tops)
 
     def backward(self) -> None:
-        self.net.backward_layer(self.first, self.backward_tops)
+        self.wiring.backward_layer(self.first, self.backward_tops)
 
 
 class Pass:
@@ -140,21 +141,21 @@ class Pass:
 
     Parameters
     ----------
-    net : Net
+    wiring : Wiring
     steps : sequence of Step
         In the order in which they run.
-    backward : bool
-        Which of the two.
+    settle : callable, optional
+        For a forward pass: what to call before shapes and memory are taken as they are.
     """
 
-    def __init__(self, net: Net, steps: Sequence[Step], backward: bool):
-        self.net = net
+    def __init__(self, wiring: Wiring, steps: Sequence[Step], settle: Callable[[], None] | None = None):
         self.steps = steps
-        self.runs: list[Callable[[], None]] = [s.backward if backward else s.forward for s in steps]
-        self.again = self.runs if backward else [s.forward_anew for s in steps]
-        self.forward = not backward
-        self.records = net.device == "cpu"
-        self._changes = net.changes
+        self.forward = settle is not None
+        self.runs: list[Callable[[], None]] = [s.forward if self.forward else s.backward for s in steps]
+        self.again = [s.forward_anew for s in steps] if self.forward else self.runs
+        self._settle = settle
+        self.records = wiring.device == "cpu"
+        self._changes = wiring.changes
         self._state: tuple[int, int] | None = None
         self._script: list[tuple[list[tuple[Callable, tuple]], int]] = []
         self._scratch: dict[str, Any] = {}
@@ -177,8 +178,8 @@ class Pass:
     def _record(self) -> None:
         """Run all steps, and write down the calls of those that can be repeated."""
         self._state = None
-        if self.forward:
-            self.net.settle()
+        if self._settle is not None:
+            self._settle()
         before = self._changes.count
         script: list[tuple[list[tuple[Callable, tuple]], int]] = []
         calls: list[tuple[Callable, tuple]] = []

@@ -201,7 +201,7 @@ def test_a_chain_needs_two_places():
         for i in range(9)
     )
     net = make(INPUT + layers, "TEST", keep=[])
-    made = {id(net._blob_list[k].memories[0]) for k in range(1, 9)}
+    made = {id(net._wiring.blobs[k].memories[0]) for k in range(1, 9)}
     assert len(made) == 2
     size = net.blobs["x"].count * 8
     assert net.plan_memory().bytes == 4 * size  # the input, the output, and these two
@@ -229,7 +229,7 @@ def test_what_a_concat_puts_together_is_written_there():
             net.blobs["x"].reshape(*shape)
         for seed in range(3):
             check_equal(run(lean, seed), run(whole, seed))
-        tops = dict(zip(lean._blob_names, lean._blob_list, strict=True))
+        tops = dict(zip(lean._wiring.names, lean._wiring.blobs, strict=True))
         assert lies_within(tops["c1"], tops["d3"]) == (shape[0] == 1)
         assert lies_within(tops["d2"], tops["d3"]) == (shape[0] == 1)
         assert not lies_within(tops["x"], tops["d3"])  # the user fills it

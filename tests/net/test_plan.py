@@ -70,7 +70,7 @@ def test_chains_in_place_have_the_gradients_of_chains_with_tops_of_their_own(fir
 
 
 def copies(made: caffebn.Net) -> int:
-    return sum(len(pairs) for pairs in made._kept_before.values())
+    return sum(len(pairs) for pairs in made._wiring._kept_before.values())
 
 
 def test_nothing_is_kept_that_nobody_reads():
