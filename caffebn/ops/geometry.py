@@ -215,11 +215,6 @@ class ConvGeometry:
         """Offset of each output place, int64."""
         return _offsets(self.out_spatial, self.stride, self.framed).reshape(-1)
 
-    @cached_property
-    def output_table(self) -> np.ndarray:
-        """Offset of the first place of each output of a group, int64."""
-        return np.arange(self.num_output // self.group, dtype=np.int64) * self.places
-
     @property
     def rows(self) -> tuple[int, int]:
         """Output places as a number of rows and their width."""
@@ -229,11 +224,6 @@ class ConvGeometry:
     def image_rows(self) -> tuple[int, int]:
         """One channel of an image as a number of rows and their width."""
         return prod(self.spatial[:-1]), self.spatial[-1] if self.spatial else 1
-
-    @cached_property
-    def row_table(self) -> np.ndarray:
-        """Offset of each row of output places (a row runs along the last axis), int64."""
-        return np.ascontiguousarray(self.place_table[:: max(self.rows[1], 1)])
 
     @cached_property
     def image_row_table(self) -> np.ndarray:
