@@ -23,7 +23,6 @@ from caffebn.errors import ArgumentError, did_you_mean, some
 
 __all__ = ["Comparison", "Row", "compare"]
 
-_AFFINE = ("BatchNorm", "Scale", "Bias")
 _PASSES = ("Concat", "Dropout", "Eltwise", "Flatten", "Pooling")
 _EXACT, _SINGLE = 1e-5, 1e-4
 
@@ -213,7 +212,7 @@ def _only_first_is_folded(first: NetSide, second: Side) -> bool:
     if not isinstance(second, NetSide):
         return False
     names = [{node.name for node in side.graph.nodes} for side in (first, second)]
-    affine = [{node.name for node in side.graph.nodes if _is_affine(node)} for side in (first, second)]
+    affine = [{node.name for node in side.graph.nodes if node.is_affine} for side in (first, second)]
     return bool(affine[1] - names[0]) and not affine[0] - names[1]
 
 
@@ -307,11 +306,11 @@ class _Matching:
         behind: dict[Value, list[Value]] = {}
         free: set[Value] = set()
         for node in self._a.graph.nodes:
-            if not _is_affine(node) or node in has:
+            if not node.is_affine or node in has:
                 continue
             start, tail = node.bottoms[0], node.tops[0]
             before = behind.setdefault(start, [])
-            if _is_affine(start.maker) and start.maker not in has:
+            if start.maker.is_affine and start.maker not in has:
                 # the row began before
                 before = next((b for b in behind.values() if start in b), before)
             before.append(tail)
@@ -416,10 +415,6 @@ def fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if array.ndim == 4 and array.transpose(0, 3, 1, 2).shape == shape:
         return array.transpose(0, 3, 1, 2)
     return None
-
-
-def _is_affine(node: Node) -> bool:
-    return node.type in _AFFINE and len(node.bottoms) == 1
 
 
 def _differences(own: Node, other: Node) -> list[str]:

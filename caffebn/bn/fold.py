@@ -45,7 +45,6 @@ from caffebn.proto import Message, binary, make_blob, text
 
 __all__ = ["Certificate", "Folded", "Verdict", "fold"]
 
-_AFFINE = ("BatchNorm", "Scale", "Bias")
 _LINEAR = ("Convolution", "Deconvolution", "InnerProduct")
 
 Edit = Callable[[], None]
@@ -318,7 +317,7 @@ class _Folding:
         self._functions: dict[str, _Affine | str] = {}
 
     def run(self) -> list[Verdict]:
-        order = [node for node in self._graph.nodes if _is_affine(node)]
+        order = [node for node in self._graph.nodes if node.is_affine]
         for node in order:
             self._verdicts[node.name] = Verdict(node.name, node.type, "kept", [])
             if node.name not in self._layers:
@@ -345,7 +344,7 @@ class _Folding:
         chain = [head]
         while len(chain[-1].tops[0].readers) == 1:
             ((node, _),) = chain[-1].tops[0].readers
-            more = self._functions.get(node.name) if _is_affine(node) else None
+            more = self._functions.get(node.name) if node.is_affine else None
             if not isinstance(more, _Affine):
                 break
             function = function.then(more)
@@ -540,10 +539,6 @@ class _Folding:
             raise _CannotFoldError(
                 f"{node} averages over padding as well: zeros, where the shift of this layer would have to be"
             )
-
-
-def _is_affine(node: Node) -> bool:
-    return node.type in _AFFINE and len(node.bottoms) == 1
 
 
 def _listed(nodes: Any) -> str:

@@ -74,6 +74,11 @@ class Node:
         """Type string of the layer."""
         return self.spec.type
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is an affine function of each channel in TEST, as long as its parameters say so."""
+        return self.type in ("BatchNorm", "Scale", "Bias") and len(self.bottoms) == 1
+
     def __str__(self) -> str:
         return f'"{self.name}" ({self.type})'
 
