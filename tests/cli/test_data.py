@@ -14,11 +14,7 @@ from caffebn.net import Net
 from caffebn.proto import binary, blob_array
 from tests.data.test_sets import write_cifar, write_mnist
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("here")
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

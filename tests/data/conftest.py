@@ -14,13 +14,6 @@ from caffebn.net import Net
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """Work in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def lmdb(here) -> Callable[..., np.ndarray]:
     """Write a database of random records, ``db`` by default, whose label is their number; return the values."""
 

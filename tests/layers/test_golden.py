@@ -17,21 +17,15 @@ STRICT = 0.1
 WITHOUT_RECORD = {"ImageData", "Python", "WindowData"}
 
 
-@pytest.fixture
-def empty_folder(tmp_path, monkeypatch):
-    """Work in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.mark.parametrize("device", ["cpu", "reference"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("here")
 def test_golden(path, device):
     run(path, device, scale=STRICT)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.usefixtures("empty_folder")
+@pytest.mark.usefixtures("here")
 def test_golden_in_double_precision(path):
     run(path, "reference", np.float64, scale=STRICT)
 

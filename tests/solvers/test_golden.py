@@ -11,12 +11,9 @@ from caffebn.proto import binary, blob_array
 from caffebn.solvers.rules import RULES
 from tests.solvers.golden import FILES, Record, parameter
 
+pytestmark = pytest.mark.usefixtures("here")
+
 ALL = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def test_there_is_a_record_of_every_rule_that_caffe_has():

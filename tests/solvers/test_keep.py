@@ -12,12 +12,9 @@ from caffebn.errors import ArgumentError, CaffebnWarning
 from caffebn.solvers import KeepSnapshots, TestResult
 from tests.solvers.small import solver
 
+pytestmark = pytest.mark.usefixtures("here")
+
 TEST = 'snapshot_prefix: "snap" test_iter: 1 test_interval: 100 test_initialization: false snapshot: 2'
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def kept() -> list[int]:

@@ -13,6 +13,8 @@ from caffebn.proto import text
 from caffebn.solvers import get_solver
 from tests.solvers.small import NET, message, solver
 
+pytestmark = pytest.mark.usefixtures("here")
+
 STAGED = """
 layer {{ name: "data" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 3 }} }} }}
 layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "{top}" inner_product_param {{ num_output: 2 }} }}
@@ -30,11 +32,6 @@ def staged(top: str = "y") -> str:
 def names(net: Net) -> str:
     """The layers that a state decides on."""
     return " ".join(n for n in net.layer_dict if n in ("train", "test", "stage", "level"))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("field", ["net", "train_net"])

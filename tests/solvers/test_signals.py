@@ -12,12 +12,9 @@ from caffebn.errors import ArgumentError
 from caffebn.solvers import Hook, Signals
 from tests.solvers.small import solver
 
+pytestmark = pytest.mark.usefixtures("here")
+
 TEST = 'snapshot_prefix: "snap" test_iter: 3 test_interval: 4 '
-
-
-@pytest.fixture(autouse=True)
-def in_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def sending(made, number: int, iteration: int, times: int = 1):

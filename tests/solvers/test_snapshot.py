@@ -20,12 +20,9 @@ from caffebn.solvers.rules import RULES
 from caffebn.solvers.snapshot import FIELD, read_state
 from tests.solvers.small import NET, message, recorded, solver, state_of, train
 
+pytestmark = pytest.mark.usefixtures("here")
+
 FORMATS = {"BINARYPROTO": "", "HDF5": ".h5"}
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def snapping(more: str = "", **settings: str) -> Solver:

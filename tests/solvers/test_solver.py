@@ -23,12 +23,9 @@ from caffebn.solvers import Hook, Solver, get_solver
 from caffebn.solvers.rules import RULES
 from tests.solvers.small import NET, SETTINGS, message, recorded, solver, state_of, train
 
+pytestmark = pytest.mark.usefixtures("here")
+
 WITHOUT_DROPOUT = NET.replace('"Dropout"', '"ReLU"')
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
 
 
 def write(name: str = "solver.prototxt", more: str = "", **settings: str) -> str:
