@@ -40,6 +40,7 @@ class Accuracy(Layer):
     n_bottoms = 2
     n_tops = (1, 2)
     has_backward = False
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from caffebn import ops
 from caffebn.blob import Blob, Changes, times
-from caffebn.errors import ArgumentError, NetError, did_you_mean
+from caffebn.errors import NetError, did_you_mean
 from caffebn.fillers import fill
 from caffebn.layers import packages
 from caffebn.ops import labels
@@ -203,14 +203,11 @@ class Layer:
     @contextmanager
     def naming_itself(self) -> Iterator[None]:
         """Put the layer's name in front of what an op says about values, such as a label that is no class."""
-        speaker = f'layer "{self.name}" ({self.type})'
-        labels.speaker = speaker  # a GPU says it later
+        token = labels.speaker.set(f'layer "{self.name}" ({self.type})')
         try:
             yield
-        except ArgumentError as e:
-            raise ArgumentError(f"{speaker}: {e.message}") from None
         finally:
-            labels.speaker = ""
+            labels.speaker.reset(token)
 
     def shown(self, bottom: Sequence[Blob], index: int) -> str:
         """Name and shape of a bottom, for messages: ``"data" (2x3x5)``."""

@@ -35,6 +35,7 @@ class BatchReindex(Layer):
     """
 
     n_bottoms = 2
+    repeatable = True
 
     @property
     def reads(self) -> Iterable[str]:

@@ -37,6 +37,8 @@ class Embed(Layer):
     Source: Caffe embed_layer.
     """
 
+    repeatable = True
+
     @property
     def reads(self) -> Iterable[str]:
         return ()

@@ -26,6 +26,7 @@ class LossLayer(Layer):
     n_bottoms: ClassVar[int | tuple[int, int | None]] = 2
     n_tops: ClassVar[int | tuple[int, int | None]] = 1
     default_loss_weight = 1.0
+    repeatable = True
     n_differentiable: ClassVar[int] = 1
 
     def allow_force_backward(self, bottom: int) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
+
 import numpy as np
 
 from caffebn.errors import ArgumentError
 
 __all__ = ["bad_index", "bad_label", "places_of_labels", "speaker"]
 
-speaker: str = ""
-"""The layer that ops are called for, for errors that show only later: ``layer "loss" (SoftmaxWithLoss)``."""
+speaker: ContextVar[str] = ContextVar("speaker", default="")
+"""The layer that ops are called for, which errors about values name: ``layer "loss" (SoftmaxWithLoss)``.
+
+What complains later, or is called again without the layer, keeps it from its first call."""
 
 
 def places_of_labels(
@@ -48,18 +52,28 @@ def places_of_labels(
     return n, np.where(counted, cut, 0).astype(np.intp), s, counted
 
 
-def bad_label(op: str, label: float, place: int, classes: int) -> ArgumentError:
-    """Make the error for the label at index `place` of the flat labels, with `classes` classes."""
-    return ArgumentError(
+def bad_label(op: str, label: float, place: int, classes: int, by: str | None = None) -> ArgumentError:
+    """Make the error for the label at index `place` of the flat labels, with `classes` classes.
+
+    Who says it is the `speaker` of now, if it is not given as `by`.
+    """
+    return _said(
+        by,
         f"{op}: label must hold classes from 0 to {classes - 1}; found {float(label):g} at index {place}. "
-        f"Check the labels of the data, or the number of outputs of the layer that makes the scores"
+        f"Check the labels of the data, or the number of outputs of the layer that makes the scores",
     )
 
 
-def bad_index(op: str, value: float, place: int, limit: int) -> ArgumentError:
-    """Make the error for the number at index `place` that should be one of `limit` rows."""
-    return ArgumentError(
+def bad_index(op: str, value: float, place: int, limit: int, by: str | None = None) -> ArgumentError:
+    """Make the error for the number at index `place` that should be one of `limit` rows; see `bad_label`."""
+    return _said(
+        by,
         f"{op}: expected indices from 0 to {limit - 1}, found {float(value):g} at index {place}"
         if limit
-        else f"{op}: there is nothing to choose from, found the index {float(value):g}"
+        else f"{op}: there is nothing to choose from, found the index {float(value):g}",
     )
+
+
+def _said(by: str | None, message: str) -> ArgumentError:
+    by = speaker.get() if by is None else by
+    return ArgumentError(f"{by}: {message}" if by else message)

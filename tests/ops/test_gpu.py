@@ -15,6 +15,7 @@ import pytest
 import caffebn.ops
 from caffebn.errors import ArgumentError, CaffebnWarning, DeviceError, MissingPackageError
 from caffebn.ops.geometry import ConvGeometry
+from caffebn.ops.labels import speaker
 from tests import gpu_emulation
 
 FOLDER = Path(caffebn.ops.__file__).parent / "gpu"
@@ -118,11 +119,11 @@ def test_a_bad_label_is_raised_with_the_next_copy_to_the_host(gpu, device):
     assert device.to_host(sums)[1] == 1  # the others were counted, and the complaint is made once
 
 
-def test_the_layer_is_named(gpu, device, monkeypatch):
-    monkeypatch.setattr(caffebn.ops.labels, "speaker", 'layer "embed" (Embed)')
+def test_the_layer_is_named(gpu, device):
     index = device.zeros(2, np.int32)
+    token = speaker.set('layer "embed" (Embed)')
     gpu.row_indices(device.from_host(np.array([1, -4], np.float32)), 3, index)
-    monkeypatch.setattr(caffebn.ops.labels, "speaker", "")
+    speaker.reset(token)
     with pytest.raises(
         ArgumentError, match=r'^layer "embed" \(Embed\): row_indices: expected indices from 0 to 2, found'
     ):

@@ -8,9 +8,8 @@ from typing import NoReturn
 import numpy as np
 
 from caffebn.errors import ArgumentError
-from caffebn.ops import threads
+from caffebn.ops import labels, threads
 from caffebn.ops.cpu.checks import INDEX, by_dtype, check, check_tensor
-from caffebn.ops.labels import bad_index
 from caffebn.ops.level import kernels
 
 __all__ = [
@@ -69,11 +68,11 @@ def row_indices(x: np.ndarray, limit: int, index: np.ndarray) -> None:
     """Cut numbers to indices of rows; see the reference op."""
     check_tensor("row_indices", x, "x", 1)
     check("row_indices", index, "index", x.shape, INDEX, writable=True)
-    _row_indices[x.itemsize](x, limit, index, partial(_refuse, x, limit))
+    _row_indices[x.itemsize](x, limit, index, partial(_refuse, x, limit, labels.speaker.get()))
 
 
-def _refuse(x: np.ndarray, limit: int, place: int) -> NoReturn:
-    raise bad_index("row_indices", x[place], place, limit)
+def _refuse(x: np.ndarray, limit: int, by: str, place: int) -> NoReturn:
+    raise labels.bad_index("row_indices", x[place], place, limit, by)
 
 
 def gather_rows(src: np.ndarray, index: np.ndarray, dst: np.ndarray) -> None:

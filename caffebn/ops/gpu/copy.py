@@ -99,7 +99,7 @@ def row_indices(x: np.ndarray, limit: int, index: np.ndarray) -> None:
     check_tensor("row_indices", x, "x", 1)
     check("row_indices", index, "index", x.shape, INDEX)
     found = device.trouble(
-        ("row_indices", limit), lambda value, place: bad_index("row_indices", value, place, limit)
+        ("row_indices", limit), lambda value, place, by: bad_index("row_indices", value, place, limit, by)
     )
     device.launch(_kernel("row_indices", x.itemsize), int(x.size > 0), x, x.size, limit, index, found)
 

@@ -387,8 +387,8 @@ def _scratch() -> dict[tuple[int, str], Array]:
 
 # -- what kernels complain about -------------------------------------------------------------------------------
 
-Trouble = Callable[[float, int], ArgumentError]
-"""Makes the error for a value and its place."""
+Trouble = Callable[[float, int, str], ArgumentError]
+"""Makes the error for a value, its place and the name of the layer that asked for the op (or "")."""
 
 _SLOTS = 1024
 
@@ -399,10 +399,10 @@ class _Troubles:
     def __init__(self) -> None:
         self.found = pinned(2 * _SLOTS, np.dtype(np.float64))
         self.kinds: dict[tuple, int] = {}
-        self.errors: list[Trouble] = []
+        self.errors: list[Callable[[float, int], ArgumentError]] = []
         self.ops: list[str] = []
 
-    def slot(self, key: tuple, error: Trouble) -> int:
+    def slot(self, key: tuple, error: Callable[[float, int], ArgumentError]) -> int:
         """Return the address of the pair for that kind."""
         index = self.kinds.get(key)
         if index is None:
@@ -428,15 +428,14 @@ def trouble(key: tuple, error: Trouble) -> int:
     key : tuple
         What tells this kind of complaint from others: the op, the number of classes ...
     error : Trouble
-        Makes the error; it names the layer that asked for the op, if one did.
+        Makes the error from the value, its place and the name of the layer that asked for the op, if one did.
     """
-    speaker = labels.speaker
+    by = labels.speaker.get()
 
     def named(value: float, place: int) -> ArgumentError:
-        made = error(value, place)
-        return ArgumentError(f"{speaker}: {made.message}") if speaker else made
+        return error(value, place, by)
 
-    return _troubles().slot((*key, speaker), named)
+    return _troubles().slot((*key, by), named)
 
 
 def _raise_trouble() -> None:

@@ -18,7 +18,7 @@ _WORK = 4  # doubles that a block of sum_over_places leaves
 
 def label_trouble(op: str, classes: int) -> int:
     """Return where kernels of that op write the first label that is no class."""
-    return device.trouble((op, classes), lambda value, place: bad_label(op, value, place, classes))
+    return device.trouble((op, classes), lambda value, place, by: bad_label(op, value, place, classes, by))
 
 
 def check_labels(op: str, x: np.ndarray, label: np.ndarray, ignore: int | None) -> tuple[int, int]:
