@@ -110,7 +110,7 @@ def same(what: str, expected: np.ndarray, found: np.ndarray, tolerance: float = 
 
 
 class Channels:
-    """The tensors of one shape: N x C x S for caffebn, and PyTorch's views of copies."""
+    """The tensors of one shape: N x C x S for caffebn, in memory as a net's, and PyTorch's views of copies."""
 
     def __init__(self, case: str):
         self.name = f"{BATCH}x{'x'.join(map(str, SHAPES[case]))}"
@@ -118,9 +118,9 @@ class Channels:
         rng = np.random.default_rng(1701)
         self.image = (BATCH, channels, height, width)
         shape = (BATCH, channels, height * width)
-        self.x = rng.standard_normal(shape, dtype=np.float32)
-        self.dy = rng.standard_normal(shape, dtype=np.float32)
-        self.y, self.dx = np.zeros(shape, "f"), np.zeros(shape, "f")
+        self.x, self.dy, self.y, self.dx = (caffebn.Blob(shape).data for _ in range(4))
+        for a in self.x, self.dy:
+            rng.standard_normal(dtype=np.float32, out=a)
         self.scale, self.shift = rng.uniform(0.5, 1.5, (2, channels)).astype("f")
         self.dscale, self.dshift = np.zeros((2, channels), "f")
         self.mean, self.var, self.inv_std = np.zeros((3, channels))

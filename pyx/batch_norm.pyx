@@ -38,6 +38,7 @@ from plan cimport (
 )
 
 cdef extern from "batch_norm.h" nogil:
+    void stream_end()
     int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_INTERVAL, FROM_MAP
     void positive_interval_float(
@@ -125,8 +126,7 @@ def normalize_act(
     cdef Py_ssize_t i
     for i in range(p.channels):
         put_vectors(&p, i, mean[i], inv_std[i], scale_data, shift_data, v)
-    for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
+    forward_of_all(&p, x_data, v, residual_data, slope, y_data, n_threads)
 
 
 cdef inline void put_vectors(
@@ -172,8 +172,7 @@ def batch_norm(
         with nogil:
             moments_of_all(&p, x_data, m, n_threads)
             end_moments(&p, 0, p.channels, eps, scale_data, shift_data, m, inv_std, v)
-        for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_strip(&p, strip_number(&p, i), 0, x_data, v, residual_data, slope, y_data)
+        forward_of_all(&p, x_data, v, residual_data, slope, y_data, n_threads)
 
 
 cdef void forward_of_group(
@@ -181,10 +180,22 @@ cdef void forward_of_group(
     const real *residual, real slope, real *y, Moments m, double *inv_std, real *v,
 ) noexcept nogil:
     cdef Py_ssize_t image, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
+    cdef bint streams = y != x and y != residual and is_streamed(p, group_tile(p, 1), y)
     moments_of_group(p, group, x, m)
     end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
     for image in range(p.images):
-        forward_strip(p, strip_of(p, image, t0, t1), p.ahead, x, v, residual, slope, y)
+        forward_strip(p, strip_of(p, image, t0, t1), p.ahead, streams, x, v, residual, slope, y)
+    stream_end()
+
+
+cdef void forward_of_all(
+    const Plan *p, const real *x, const real *v, const real *residual, real slope, real *y, int n_threads
+):
+    cdef bint streams = y != x and y != residual and is_streamed(p, p.strip, y)
+    cdef Py_ssize_t i
+    for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
+        forward_strip(p, strip_number(p, i), 0, streams, x, v, residual, slope, y)
+        stream_end()
 
 
 cdef inline void end_moments(
@@ -198,10 +209,10 @@ cdef inline void end_moments(
 
 
 cdef void forward_strip(
-    const Plan *p, Strip s, Py_ssize_t ahead, const real *x, const real *v, const real *residual, real slope, real *y
+    const Plan *p, Strip s, Py_ssize_t ahead, bint streams, const real *x, const real *v, const real *residual,
+    real slope, real *y,
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
-    cdef bint streams = is_streamed(p, y) and y != x and y != residual
     if real is float:
         forward_float(p.by_column, streams, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
     else:
@@ -238,15 +249,19 @@ def batch_norm_backward(
     cdef real *dz_data = NULL if dresidual is None else &dresidual[0, 0, 0]
     cdef Gradient g
     g.frozen = frozen
-    g.streams = is_streamed(&p, dx_data) and dx_data != x_data and dx_data != dy_data
     g.count = x.shape[0] * x.shape[2]
     g.sign = NO_ACTIVATION if not active else FROM_Y if y_data else FROM_MAP if g.count < FEW else FROM_INTERVAL
     g.mean, g.inv_std, g.part = &mean[0], &inv_std[0], &work[0]
     cdef real *v = <real *> (g.part + 2 * p.blocks * p.width)
     cdef bint sums = dscale_data or dshift_data or (dx_data and not frozen)
     cdef bint maps = dx_data or dz_data
+    cdef bint grouped = sums and maps and p.groups >= 2 * n_threads
+    g.streams = (
+        dx_data and dx_data != x_data and dx_data != y_data and dx_data != dy_data and dx_data != dz_data
+        and is_streamed(&p, group_tile(&p, 1) if grouped else p.strip, dx_data)
+    )
     cdef Py_ssize_t i
-    if sums and maps and p.groups >= 2 * n_threads:
+    if grouped:
         for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
             gradient_of_group(&p, i, g, x_data, y_data, dy_data, scale_data, shift_data, v, slope,
                               dx_data, dscale_data, dshift_data, dz_data)
@@ -259,6 +274,7 @@ def batch_norm_backward(
         if maps:
             for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
                 gradient_strip(&p, strip_number(&p, i), 0, g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
+                stream_end()
 
 
 cdef void gradient_of_group(
@@ -277,6 +293,7 @@ cdef void gradient_of_group(
     end_sums(p, c0, c1, g, v, dscale, dshift)
     for image in range(p.images):
         gradient_strip(p, strip_of(p, image, t0, t1), p.ahead, g, x, y, dy, v, slope, dx, dz)
+    stream_end()
 
 
 cdef inline void put_gradient_vectors(

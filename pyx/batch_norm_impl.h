@@ -29,46 +29,39 @@ CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int r
     case 6: call(1, 1, 0); break; default: call(1, 1, 1);                                      \
     }
 
-/* `tiles` runs as in the maps of channel_impl.h, written to `to`.  What lies `ahead` in residual is fetched, and in y
-   where it takes what is written; with 0, when nobody has fetched x either, what lies a little further in all of
-   them.  residual and y may be NULL; slope 0 is relu, and 1 no activation. */
-CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int64_t tiles, int64_t length,
-                                     int64_t ahead, const REAL *x, const REAL *residual, const REAL *v, int64_t width,
-                                     REAL slope, const REAL *y, REAL *to)
+/* `tiles` runs as in the maps of channel_impl.h; streams: y is written past the caches.  What lies `ahead` in residual is
+   fetched, and in y, or in x where y streams; with 0, when nobody has fetched x either, what lies a little further in
+   all of them.  residual may be NULL; slope 0 is relu, and 1 no activation. */
+CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int streams, int64_t tiles,
+                                     int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
+                                     const REAL *v, int64_t width, REAL slope, REAL *y)
 {
 #define CHUNK(j, to, n)                                                                                        \
     do {                                                                                                       \
-        if (own) CHANNEL_FETCH(x + j + own);                                                                   \
-        if (ahead && y) CHANNEL_FETCH(y + at + j + ahead);                                                     \
-        if (ahead && add) CHANNEL_FETCH(residual + j + ahead);                                                 \
-        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : t), width, slope, \
+        if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                 \
+        if (of_y) CHANNEL_FETCH(y + j + of_y);                                                                 \
+        if (add && near) CHANNEL_FETCH(residual + j + near);                                                   \
+        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : t), width, slope,  \
                         to, n);                                                                                \
     } while (0)
-    const int64_t own = ahead ? 0 : fetched_from(0, length);
-    ahead = fetched_from(ahead, length);
-    for (int64_t t = 0, at = 0; t < tiles; t++, at += length, x += length, residual += add ? length : 0)
-        IN_CHUNKS(to + at, length, CHUNK);
+    const int64_t near = ahead ? ahead : fetched_from(0, length);
+    const int64_t of_x = streams || !ahead ? near : 0, of_y = streams ? 0 : near;
+    for (int64_t t = 0; t < tiles; t++, x += length, y += length, residual += add ? length : 0)
+        if (streams) IN_LINES(y, length, CHUNK);
+        else IN_CHUNKS(y, length, CHUNK);
 #undef CHUNK
 }
 
-static void FN(forward_tiles)(int column, int64_t tiles, int64_t length, int64_t ahead, const REAL *x,
-                              const REAL *residual, const REAL *v, int64_t width, REAL slope, const REAL *y, REAL *to)
-{
-#define CALL(c, a, u) FN(forward_runs)(c, a, u, tiles, length, ahead, x, residual, v, width, slope, y, to)
-    CHOOSE(column, residual != 0, slope == 0, CALL)
-#undef CALL
-}
-
-/* The runs from `at` on; streams: past the caches. */
+/* The runs from `at` on. */
 static void FN(forward)(int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
                         const REAL *x, const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
 {
-#define PIECE(tiles, length, from, first, to, y)                                                                   \
-    FN(forward_tiles)(column, tiles, length, ahead, x + at + (from), residual ? residual + at + (from) : 0,        \
-                      v + (first), width, slope, y, to)
-    if (streams) IN_PIECES(tiles, length, y + at, PIECE);
-    else PIECE(tiles, length, 0, 0, y + at, y + at);
-#undef PIECE
+    x += at;
+    y += at;
+    if (residual) residual += at;
+#define CALL(c, a, u) FN(forward_runs)(c, a, u, streams, tiles, length, ahead, x, residual, v, width, slope, y)
+    CHOOSE(column, residual != 0, slope == 0, CALL)
+#undef CALL
 }
 
 /* ---- Backward ---- */
@@ -221,7 +214,7 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
 {
     lanes_part first[PARTS] = {0}, second[PARTS] = {0};
     const int64_t rest = length % CHANNEL_LANES;
-    later = later && ahead;
+    later = later && ahead && length < LONG;
     ahead = fetched_from(ahead, length);
     for (int64_t run = 0; run < count; run++, start += stride) {
         const int64_t whole = start + length - rest, last = start + length - CHANNEL_LANES;
@@ -320,31 +313,39 @@ CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int
     }
 }
 
-/* dx of `tiles` runs as in the maps of channel_impl.h, written to `to`.  What lies `ahead` in dx is fetched, where that
-   takes what is written; where it is NULL, memory has nothing to do but to write, and the next group's dy is fetched. */
-CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen,
+/* dx of `tiles` runs as in the maps of channel_impl.h; streams: it is written past the caches.  What lies `ahead` in dx
+   is fetched, or in dy where dx streams: that of the next group.  With 0, what lies a little further in dx, or in what is
+   read. */
+CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen, int streams,
                                       int64_t tiles, int64_t length, int64_t ahead, const REAL *x, const REAL *y,
-                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, const REAL *dx,
-                                      REAL *to)
+                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
 {
-#define CHUNK(j, to, n)                                                                                           \
-    do {                                                                                                          \
-        if (ahead) CHANNEL_FETCH(next + at + j + ahead);                                                          \
-        FN(backward_run)(column, sign, relu, frozen, x + at + j, y + at + j, dy + at + j, v + (column ? j : t),   \
-                         width, slope, to, n);                                                                    \
+#define CHUNK(j, to, n)                                                                                            \
+    do {                                                                                                           \
+        if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                     \
+        if (of_dy) CHANNEL_FETCH(dy + j + of_dy);                                                                  \
+        if (of_dx) CHANNEL_FETCH(dx + j + of_dx);                                                                  \
+        FN(backward_run)(column, sign, relu, frozen, x + j, y + j, dy + j, v + (column ? j : t), width, slope, to, n); \
     } while (0)
-    const REAL *next = dx ? dx : dy;
-    if (dx) ahead = fetched_from(ahead, length);
-    for (int64_t t = 0, at = 0; t < tiles; t++, at += length) IN_CHUNKS(to + at, length, CHUNK);
+    const int64_t near = ahead ? ahead : fetched_from(0, length);
+    const int64_t of_x = streams && !ahead ? near : 0, of_dy = streams ? near : 0, of_dx = streams ? 0 : near;
+    for (int64_t t = 0; t < tiles; t++, x += length, y += length, dy += length, dx += length)
+        if (streams) IN_LINES(dx, length, CHUNK);
+        else IN_CHUNKS(dx, length, CHUNK);
 #undef CHUNK
 }
 
-static void FN(backward_tiles)(int column, int sign, int frozen, int64_t tiles, int64_t length, int64_t ahead,
-                               const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
-                               const REAL *dx, REAL *to)
+/* The runs from `at` on. */
+static void FN(backward)(int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length,
+                         int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
+                         REAL slope, REAL *dx)
 {
-#define RUNS(column, sign, relu, frozen) \
-    FN(backward_runs)(column, sign, relu, frozen, tiles, length, ahead, x, y, dy, v, width, slope, dx, to)
+    y = (y ? y : x) + at;
+    x += at;
+    dy += at;
+    dx += at;
+#define RUNS(column, sign, relu, frozen)                                                                            \
+    FN(backward_runs)(column, sign, relu, frozen, streams, tiles, length, ahead, x, y, dy, v, width, slope, dx)
 #define CALL(sign, relu)                                            \
     if (column && frozen) RUNS(1, sign, relu, 1);                   \
     else if (column) RUNS(1, sign, relu, 0);                        \
@@ -353,20 +354,6 @@ static void FN(backward_tiles)(int column, int sign, int frozen, int64_t tiles, 
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 #undef RUNS
-}
-
-/* The runs from `at` on; streams: past the caches. */
-static void FN(backward)(int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length,
-                         int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
-                         REAL slope, REAL *dx)
-{
-    if (!y) y = x;
-#define PIECE(tiles, length, from, first, to, dx)                                                                   \
-    FN(backward_tiles)(column, sign, frozen, tiles, length, ahead, x + at + (from), y + at + (from),                \
-                       dy + at + (from), v + (first), width, slope, dx, to)
-    if (streams) IN_PIECES(tiles, length, dx + at, PIECE);
-    else PIECE(tiles, length, 0, 0, dx + at, dx + at);
-#undef PIECE
 }
 
 #undef OPEN

@@ -51,7 +51,7 @@ enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 enum {
     SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
     LONG = 512,                             /* elements of runs for which it pays to fetch what lies */
-    FURTHER = 1024                          /* so many elements further, where nothing else is to be fetched */
+    FURTHER = 1024                          /* so many elements further */
 };
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
@@ -78,22 +78,27 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
         }                                                                                               \
     } while (0)
 
-/* Write `tiles` runs of `length` elements to y, past the caches, by call(tiles, length, from, first, buffer, 0), which
-   computes the elements from `from` on, those of tile (by column: of column) `first`, into a buffer. */
-#define IN_PIECES(tiles, length, y, call)                                                                        \
-    do {                                                                                                         \
-        __typeof__(*(y)) buffer[STREAM_ROOM] __attribute__((aligned(STREAM_LINE)));                              \
-        const int64_t together = (length) < STREAM_PIECE ? STREAM_PIECE / (length) : 1;                          \
-        for (int64_t tile = 0; tile < (tiles); tile += together) {                                               \
-            const int64_t count = (tiles) - tile < together ? (tiles) - tile : together;                         \
-            for (int64_t j = 0, n; j < (length); j += n) {                                                       \
-                n = (length) - j < STREAM_ROOM ? (length) - j : STREAM_PIECE;                                    \
-                const int64_t from = tile * (length) + j;                                                        \
-                call(count, n, from, column ? j : tile, buffer, 0);                                              \
-                stream_out((y) + from, buffer, count * n * sizeof *buffer);                                      \
-            }                                                                                                    \
-        }                                                                                                        \
-        stream_end();                                                                                            \
+/* The same, written past the caches: whole lines of y, which is no input, and what is left at both ends as usual. */
+#define IN_LINES(y, n, call)                                                                            \
+    do {                                                                                                \
+        if ((n) < CHANNEL_LANES) {                                                                      \
+            call(0, y, n);                                                                              \
+        } else {                                                                                        \
+            __typeof__(*(y)) line[CHANNEL_LANES] __attribute__((aligned(STREAM_LINE)));                 \
+            int64_t chunk = stream_head(y) / (int64_t)sizeof *line;                                     \
+            if (chunk) {                                                                                \
+                call(0, line, CHANNEL_LANES);                                                           \
+                memcpy(y, line, chunk * sizeof *line);                                                  \
+            }                                                                                           \
+            for (; chunk <= (n) - CHANNEL_LANES; chunk += CHANNEL_LANES) {                              \
+                call(chunk, line, CHANNEL_LANES);                                                       \
+                stream_lines((y) + chunk, line, sizeof line);                                           \
+            }                                                                                           \
+            if (chunk < (n)) {                                                                          \
+                call((n) - CHANNEL_LANES, line, CHANNEL_LANES);                                         \
+                memcpy((y) + chunk, line + CHANNEL_LANES - ((n) - chunk), ((n) - chunk) * sizeof *line); \
+            }                                                                                           \
+        }                                                                                               \
     } while (0)
 
 /* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
@@ -109,10 +114,10 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
 #define part_of_double(x) (*(const unaligned_part *)(x))
 
-/* How far from what is read or written lies what is to be fetched. */
+/* How far from what a sum reads lies what is to be fetched. */
 CHANNEL_INLINE int64_t fetched_from(int64_t ahead, int64_t length)
 {
-    return ahead ? ahead : length >= LONG ? FURTHER : 0;
+    return length >= LONG ? FURTHER : ahead;
 }
 
 /* Where the 16 of `length` columns begin that hold those from k on: before k, if there are not so many behind. */

@@ -25,7 +25,7 @@ from libc.stdint cimport int64_t
 from common cimport ceil_div, real
 
 cdef extern from "stream.h" nogil:
-    int STREAM_BYTES
+    int STREAM_BYTES, STREAM_RUN
 
 cdef extern from "channel.h" nogil:
     int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
@@ -81,9 +81,10 @@ cdef struct Strip:
     Py_ssize_t column        # where the value of the first tile, or of its first column, is in the vectors
 
 
-cdef inline bint is_streamed(const Plan *p, const real *y) noexcept nogil:
-    """Whether a result is to be written past the caches."""
-    return p.size * <Py_ssize_t> sizeof(real) >= STREAM_BYTES
+cdef inline bint is_streamed(const Plan *p, Py_ssize_t tiles, const real *y) noexcept nogil:
+    """Whether a result of which so many tiles are written at a time goes past the caches."""
+    cdef Py_ssize_t run = tiles * (p.tile if p.by_column else p.places)
+    return p.size * <Py_ssize_t> sizeof(real) >= STREAM_BYTES and run >= STREAM_RUN
 
 
 cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:

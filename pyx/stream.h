@@ -4,7 +4,7 @@
    whole line that is written past the cache is one.  For results that are larger than the caches that saves a third of
    what a copy moves; they would not be there any more when somebody reads them.
 
-   Kernels compute a piece of a result into a buffer in L1, which then goes out in whole lines. */
+   Kernels compute a line and write it at once, so that memory is read while it is written. */
 #ifndef CAFFEBN_STREAM_H
 #define CAFFEBN_STREAM_H
 
@@ -17,38 +17,36 @@
 
 enum {
     STREAM_LINE = 64,
-    STREAM_PIECE = 2048,                /* elements of a buffer, about */
-    STREAM_ROOM = STREAM_PIECE + 16,
-    STREAM_BYTES = 32 << 20             /* of a result, from which on it is written past the caches */
+    STREAM_BYTES = 16 << 20,            /* of a result, from which on it is written past the caches, */
+    STREAM_RUN = 512                    /* if so many elements follow each other: a part of a line costs a whole one */
 };
 
-/* Write one line, which lies at a multiple of its size. */
+/* Bytes before the first whole line. */
+static inline int64_t stream_head(const void *to)
+{
+    return -(uintptr_t)to & (STREAM_LINE - 1);
+}
+
+/* Write one line, which lies at a multiple of its size, as does what it is made of. */
 static inline __attribute__((always_inline)) void stream_line(char *to, const char *from)
 {
 #if defined(__AVX512F__)
-    _mm512_stream_ps((float *)to, _mm512_loadu_ps((const float *)from));
+    _mm512_stream_ps((float *)to, _mm512_load_ps((const float *)from));
 #elif defined(__AVX__)
     for (int i = 0; i < STREAM_LINE; i += 32)
-        _mm256_stream_ps((float *)(to + i), _mm256_loadu_ps((const float *)(from + i)));
+        _mm256_stream_ps((float *)(to + i), _mm256_load_ps((const float *)(from + i)));
 #elif defined(__SSE2__)
     for (int i = 0; i < STREAM_LINE; i += 16)
-        _mm_stream_ps((float *)(to + i), _mm_loadu_ps((const float *)(from + i)));
+        _mm_stream_ps((float *)(to + i), _mm_load_ps((const float *)(from + i)));
 #else
     memcpy(to, from, STREAM_LINE);
 #endif
 }
 
-/* Write n bytes: whole lines past the caches, what is left at both ends as usual. */
-static inline void stream_out(void *to_, const void *from_, int64_t n)
+/* Write n bytes, whole lines. */
+static inline __attribute__((always_inline)) void stream_lines(void *to, const void *from, int64_t n)
 {
-    char *to = to_;
-    const char *from = from_;
-    int64_t head = -(uintptr_t)to & (STREAM_LINE - 1);
-    if (head > n) head = n;
-    memcpy(to, from, head);
-    to += head, from += head, n -= head;
-    for (; n >= STREAM_LINE; n -= STREAM_LINE, to += STREAM_LINE, from += STREAM_LINE) stream_line(to, from);
-    memcpy(to, from, n);
+    for (int64_t i = 0; i < n; i += STREAM_LINE) stream_line((char *)to + i, (const char *)from + i);
 }
 
 /* Let the other threads see what was written past the caches; each thread calls it when it has written. */

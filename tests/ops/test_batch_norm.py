@@ -554,8 +554,8 @@ def test_messages():
         CPU.fold_statistics(d, d, 1e-5, v, d, None, v.copy(), v.copy())
 
 
-# more than 32 MB, so that results are written past the caches; odd sizes, so that lines are cut
-LARGE = [(3, 7, 420001), (5, 33, 53003), (16, 1100, 499), (88001, 101, 1), (30000, 20, 15)]
+# more than 16 MB, so that results are written past the caches; odd sizes, so that lines are cut
+LARGE = [(3, 7, 210001), (5, 33, 26803), (16, 420, 683), (16, 600, 499), (44003, 101, 1), (15005, 20, 15)]
 
 
 @pytest.mark.parametrize("shape", LARGE, ids=lambda s: "x".join(map(str, s)))
@@ -576,7 +576,7 @@ def test_large_results_are_those_written_in_place(shape):
 
 def test_large_results_end_where_they_end():
     """Nothing in front of a result or behind it is written."""
-    count = 9_000_011
+    count = 4_400_011
     memory = np.full(count + 64, 7, np.float32)
     x = np.random.default_rng(3).standard_normal((1, 1, count), np.float32)
     for offset in (0, 1, 15, 16, 33):
