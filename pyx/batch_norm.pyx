@@ -23,14 +23,16 @@ from plan cimport (
     Moments,
     Plan,
     Strip,
-    advance,
+    ahead_of,
     group_channel,
+    group_item,
     group_tile,
     is_streamed,
     moments_of_all,
     moments_of_group,
     plan_of,
     put,
+    spread_in_place,
     strip_number,
     strip_of,
     sum_item,
@@ -41,11 +43,12 @@ cdef extern from "batch_norm.h" nogil:
     void stream_end()
     int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_INTERVAL, FROM_MAP
-    void positive_interval_float(
-        double mean, float high, float low, float factor, float scale, float shift, float *lowest, float *highest)
-    void positive_interval_double(
-        double mean, double high, double low, double factor, double scale, double shift, double *lowest,
-        double *highest)
+    void put_vectors_float(
+        int64_t n, const double *mean, const double *inv_std, const float *scale, const float *shift, int intervals,
+        float *v, int64_t width)
+    void put_vectors_double(
+        int64_t n, const double *mean, const double *inv_std, const double *scale, const double *shift, int intervals,
+        double *v, int64_t width)
     void forward_float(
         int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
         const float *residual, const float *v, int64_t width, float slope, float *y)
@@ -53,13 +56,13 @@ cdef extern from "batch_norm.h" nogil:
         int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
         const double *residual, const double *v, int64_t width, double slope, double *y)
     void gradient_sums_of_rows_float(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
-        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
-        double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
+        int64_t turn, int later, const float *x, const float *y, const float *dy, const float *v, int64_t width,
+        float slope, double *sum, double *dot)
     void gradient_sums_of_rows_double(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t ahead, int later,
-        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum,
-        double *dot)
+        int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
+        int64_t turn, int later, const double *x, const double *y, const double *dy, const double *v, int64_t width,
+        double slope, double *sum, double *dot)
     void gradient_sums_of_columns_float(
         int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
         const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
@@ -83,7 +86,7 @@ cdef extern from "batch_norm.h" nogil:
 
 
 cdef enum:
-    FEW = 512            # values of a channel, below which finding its interval takes longer than the map
+    FEW = 100            # values of a channel, below which finding its interval takes longer than the map
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
@@ -124,21 +127,27 @@ def normalize_act(
     cdef real *y_data = &y[0, 0, 0]
     cdef real *v = <real *> &work[0]
     cdef Py_ssize_t i
-    for i in range(p.channels):
-        put_vectors(&p, i, mean[i], inv_std[i], scale_data, shift_data, v)
+    put_vectors(&p, 0, p.channels, &mean[0], &inv_std[0], scale_data, shift_data, False, v)
     forward_of_all(&p, x_data, v, residual_data, slope, y_data, n_threads)
 
 
 cdef inline void put_vectors(
-    const Plan *p, Py_ssize_t c, double mean, double inv_std, const real *scale, const real *shift, real *v
+    const Plan *p, Py_ssize_t c0, Py_ssize_t c1, const double *mean, const double *inv_std, const real *scale,
+    const real *shift, bint intervals, real *v,
 ) noexcept nogil:
-    """Lay out what the normalisation and the affine map of a channel need."""
-    put(p, v + HIGH * p.width, c, <real> mean)
-    put(p, v + LOW * p.width, c, <real> (mean - <real> mean))
-    put(p, v + FACTOR * p.width, c, <real> inv_std)
-    put(p, v + SCALE * p.width, c, scale[c] if scale else 1)
-    # unlike 0, adding -0 leaves every number as it is, -0 too
-    put(p, v + SHIFT * p.width, c, shift[c] if shift else <real> -0.0)
+    """Lay out what the normalisation and the affine map of some channels need, and intervals if wanted."""
+    cdef Py_ssize_t k = c0 * p.places if p.by_column else c0
+    cdef int i
+    if scale:
+        scale += c0
+    if shift:
+        shift += c0
+    if real is float:
+        put_vectors_float(c1 - c0, mean + c0, inv_std + c0, scale, shift, intervals, v + k, p.width)
+    else:
+        put_vectors_double(c1 - c0, mean + c0, inv_std + c0, scale, shift, intervals, v + k, p.width)
+    for i in range(HIGH, TO + 1 if intervals else FROM):
+        spread_in_place(p, c0, c1, v + i * p.width)
 
 
 def batch_norm(
@@ -184,7 +193,7 @@ cdef void forward_of_group(
     moments_of_group(p, group, x, m)
     end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
     for image in range(p.images):
-        forward_strip(p, strip_of(p, image, t0, t1), p.ahead, streams, x, v, residual, slope, y)
+        forward_strip(p, strip_of(p, image, t0, t1), ahead_of(p, image, streams), streams, x, v, residual, slope, y)
     stream_end()
 
 
@@ -205,7 +214,7 @@ cdef inline void end_moments(
     cdef Py_ssize_t c
     for c in range(c0, c1):
         inv_std[c] = 1 / sqrt(m.var[c] + eps)
-        put_vectors(p, c, m.mean[c], inv_std[c], scale, shift, v)
+    put_vectors(p, c0, c1, m.mean, inv_std, scale, shift, False, v)
 
 
 cdef void forward_strip(
@@ -269,7 +278,7 @@ def batch_norm_backward(
         put_gradient_vectors(&p, 0, p.channels, g, scale_data, shift_data, v)
         if sums:
             for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), 0, g, x_data, y_data, dy_data, v, slope)
+                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), g, x_data, y_data, dy_data, v, slope)
             end_sums(&p, 0, p.channels, g, v, dscale_data, dshift_data)
         if maps:
             for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
@@ -281,18 +290,14 @@ cdef void gradient_of_group(
     const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, const real *scale,
     const real *shift, real *v, real slope, real *dx, real *dscale, real *dshift, real *dz,
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t, image
+    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, image
     cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
-    cdef Item item
     put_gradient_vectors(p, c0, c1, g, scale, shift, v)
     for block in range(p.blocks):
-        item = sum_item(p, block, t0)
-        for _t in range(t0, t1):
-            gradient_sums(p, item, p.ahead, g, x, y, dy, v, slope)
-            advance(p, &item)
+        gradient_sums(p, group_item(p, block, group, g.streams), g, x, y, dy, v, slope)
     end_sums(p, c0, c1, g, v, dscale, dshift)
     for image in range(p.images):
-        gradient_strip(p, strip_of(p, image, t0, t1), p.ahead, g, x, y, dy, v, slope, dx, dz)
+        gradient_strip(p, strip_of(p, image, t0, t1), ahead_of(p, image, g.streams), g, x, y, dy, v, slope, dx, dz)
     stream_end()
 
 
@@ -300,27 +305,15 @@ cdef inline void put_gradient_vectors(
     const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Gradient g, const real *scale, const real *shift, real *v
 ) noexcept nogil:
     """What is known before the sums; with frozen statistics all there is."""
-    cdef Py_ssize_t c, k, w = p.width
-    cdef real lowest, highest
-    for c in range(c0, c1):
-        put_vectors(p, c, g.mean[c], g.inv_std[c], scale, shift, v)
-        if g.sign == FROM_INTERVAL:
-            k = c * p.places if p.by_column else c
-            if real is float:
-                positive_interval_float(g.mean[c], v[HIGH * w + k], v[LOW * w + k], v[FACTOR * w + k],
-                                        v[SCALE * w + k], v[SHIFT * w + k], &lowest, &highest)
-            else:
-                positive_interval_double(g.mean[c], v[HIGH * w + k], v[LOW * w + k], v[FACTOR * w + k],
-                                         v[SCALE * w + k], v[SHIFT * w + k], &lowest, &highest)
-            put(p, v + FROM * w, c, lowest)
-            put(p, v + TO * w, c, highest)
-        if g.frozen:
-            put(p, v + BY_DZ * w, c, <real> (g.inv_std[c] * (scale[c] if scale else 1)))
+    cdef Py_ssize_t c
+    put_vectors(p, c0, c1, g.mean, g.inv_std, scale, shift, g.sign == FROM_INTERVAL, v)
+    if g.frozen:
+        for c in range(c0, c1):
+            put(p, v + BY_DZ * p.width, c, <real> (g.inv_std[c] * (scale[c] if scale else 1)))
 
 
 cdef void gradient_sums(
-    const Plan *p, Item item, Py_ssize_t ahead, Gradient g, const real *x, const real *y, const real *dy,
-    const real *v, real slope,
+    const Plan *p, Item item, Gradient g, const real *x, const real *y, const real *dy, const real *v, real slope
 ) noexcept nogil:
     """Partial sums of dz, and behind them of dz * x."""
     cdef double *sum = g.part + item.part
@@ -335,11 +328,11 @@ cdef void gradient_sums(
                                             x, y, dy, v, p.width, slope, sum, dot)
     else:
         if real is float:
-            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.length, ahead, g.streams,
-                                        x, y, dy, v, p.width, slope, sum, dot)
+            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.tiles, item.length,
+                                        item.ahead, item.turn, g.streams, x, y, dy, v, p.width, slope, sum, dot)
         else:
-            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.length, ahead, g.streams,
-                                         x, y, dy, v, p.width, slope, sum, dot)
+            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.tiles, item.length,
+                                         item.ahead, item.turn, g.streams, x, y, dy, v, p.width, slope, sum, dot)
 
 
 cdef inline void end_sums(

@@ -34,19 +34,19 @@ CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int r
    all of them.  residual may be NULL; slope 0 is relu, and 1 no activation. */
 CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int streams, int64_t tiles,
                                      int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
-                                     const REAL *v, int64_t width, REAL slope, REAL *y)
+                                     const REAL *restrict v, int64_t width, REAL slope, REAL *y)
 {
 #define CHUNK(j, to, n)                                                                                        \
     do {                                                                                                       \
         if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                 \
-        if (of_y) CHANNEL_FETCH(y + j + of_y);                                                                 \
+        if (of_y) CHANNEL_FETCH_NEARER(y + j + of_y);                                                          \
         if (add && near) CHANNEL_FETCH(residual + j + near);                                                   \
-        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : t), width, slope,  \
+        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : 0), width, slope,  \
                         to, n);                                                                                \
     } while (0)
-    const int64_t near = ahead ? ahead : fetched_from(0, length);
+    const int64_t near = ahead ? ahead : fetched_from(0, tiles * length);
     const int64_t of_x = streams || !ahead ? near : 0, of_y = streams ? 0 : near;
-    for (int64_t t = 0; t < tiles; t++, x += length, y += length, residual += add ? length : 0)
+    for (int64_t t = 0; t < tiles; t++, x += length, y += length, residual += add ? length : 0, v++)
         if (streams) IN_LINES(y, length, CHUNK);
         else IN_CHUNKS(y, length, CHUNK);
 #undef CHUNK
@@ -67,17 +67,17 @@ static void FN(forward)(int column, int streams, int64_t at, int64_t tiles, int6
 /* ---- Backward ---- */
 
 /* Numbers in their order as integers, and back; -0 is taken for 0. */
-CHANNEL_INLINE int64_t FN(rank)(REAL x)
+CHANNEL_INLINE INTEGER FN(rank)(REAL x)
 {
     INTEGER bits;
     memcpy(&bits, &x, sizeof bits);
-    return bits < 0 ? -(int64_t)(bits ^ ((INTEGER)1 << (8 * sizeof bits - 1))) : bits;
+    return bits < 0 ? -(bits & (INTEGER)~((uint64_t)1 << (8 * sizeof bits - 1))) : bits;
 }
 
-CHANNEL_INLINE REAL FN(of_rank)(int64_t rank)
+CHANNEL_INLINE REAL FN(of_rank)(INTEGER rank)
 {
     REAL x;
-    INTEGER bits = rank < 0 ? -rank : rank;
+    const INTEGER bits = rank < 0 ? -rank : rank;
     memcpy(&x, &bits, sizeof x);
     return rank < 0 ? -x : x;
 }
@@ -136,6 +136,64 @@ static void FN(positive_interval)(double mean, REAL high, REAL low, REAL factor,
     *(rising ? from : to) = OF(above);
 #undef OF
 #undef POSITIVE
+}
+
+/* Vectors FROM and TO of n channels, each value in a column.  The 16 numbers next to the roots are tried for 16
+   channels at a time, and where the end is none of these it is found as above. */
+static void FN(positive_intervals)(int64_t n, const double *mean, REAL *v, int64_t width)
+{
+    for (int64_t c = 0; c < n; c += CHANNEL_LANES, mean += CHANNEL_LANES, v += CHANNEL_LANES) {
+        const int64_t count = n - c < CHANNEL_LANES ? n - c : CHANNEL_LANES;
+        REAL high[CHANNEL_LANES] = {0}, low[CHANNEL_LANES] = {0}, factor[CHANNEL_LANES] = {0};
+        REAL scale[CHANNEL_LANES] = {0}, shift[CHANNEL_LANES] = {0}, end[CHANNEL_LANES];
+        double middle[CHANNEL_LANES] = {0};
+        INTEGER below[CHANNEL_LANES], positive[CHANNEL_LANES] = {0}, rising[CHANNEL_LANES];
+        memcpy(high, v + HIGH * width, count * sizeof *v);
+        memcpy(low, v + LOW * width, count * sizeof *v);
+        memcpy(factor, v + FACTOR * width, count * sizeof *v);
+        memcpy(scale, v + SCALE * width, count * sizeof *v);
+        memcpy(shift, v + SHIFT * width, count * sizeof *v);
+        memcpy(middle, mean, count * sizeof *mean);
+        INDEPENDENT
+        for (int j = 0; j < CHANNEL_LANES; j++) {
+            const double slope = (double)factor[j] * scale[j], root = middle[j] - shift[j] / slope;
+            const INTEGER rank = FN(rank)((REAL)root);
+            rising[j] = slope > 0;
+            below[j] = (fabs(root) < 1e30 ? slope > 0 ? rank : -rank : 0) - CHANNEL_LANES / 2;
+        }
+        for (int i = 0; i < CHANNEL_LANES; i++) {
+            INDEPENDENT
+            for (int j = 0; j < CHANNEL_LANES; j++) {
+                const REAL x = FN(of_rank)(rising[j] ? below[j] + i : -(below[j] + i));
+                positive[j] += ((x - high[j]) - low[j]) * factor[j] * scale[j] > -shift[j];
+            }
+        }
+        INDEPENDENT
+        for (int j = 0; j < CHANNEL_LANES; j++) {
+            const INTEGER above = below[j] + CHANNEL_LANES - positive[j];
+            end[j] = FN(of_rank)(rising[j] ? above : -above);
+        }
+        for (int64_t j = 0; j < count; j++) {
+            REAL *from = v + FROM * width + j, *to = v + TO * width + j;
+            *from = rising[j] ? end[j] : -INFINITY;
+            *to = rising[j] ? INFINITY : end[j];
+            if (positive[j] == 0 || positive[j] == CHANNEL_LANES || factor[j] * scale[j] == 0)
+                FN(positive_interval)(mean[j], high[j], low[j], factor[j], scale[j], shift[j], from, to);
+        }
+    }
+}
+
+/* Vectors HIGH to SHIFT of n channels, each value in a column, and FROM and TO if intervals are wanted. */
+static void FN(put_vectors)(int64_t n, const double *mean, const double *inv_std, const REAL *scale, const REAL *shift,
+                            int intervals, REAL *restrict v, int64_t width)
+{
+    for (int64_t c = 0; c < n; c++) v[HIGH * width + c] = (REAL)mean[c];
+    for (int64_t c = 0; c < n; c++) v[LOW * width + c] = (REAL)(mean[c] - (REAL)mean[c]);
+    for (int64_t c = 0; c < n; c++) v[FACTOR * width + c] = (REAL)inv_std[c];
+    for (int64_t c = 0; c < n; c++) v[SCALE * width + c] = scale ? scale[c] : 1;
+    /* unlike 0, adding -0 leaves every number as it is, -0 too */
+    for (int64_t c = 0; c < n; c++) v[SHIFT * width + c] = shift ? shift[c] : (REAL)-0.0;
+    if (intervals) FN(positive_intervals)(n, mean, v, width);
 }
 
 /* Whether the activation's output is positive. */
@@ -205,40 +263,56 @@ CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL
     FN(add_lanes)(SUM_AND_DOT, dz, x, 0, mask, first, second);
 }
 
-/* sum = sum dz and dot = sum dz * x, by row, of `count` runs of `length` elements, the first at `start`; what lies
-   `ahead` in the tensors that are read is fetched, but dy if that is done `later`. */
-CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, int64_t start, int64_t count,
-                                              int64_t stride, int64_t length, int64_t ahead, int later, const REAL *x,
-                                              const REAL *y, const REAL *dy, const REAL *v,
-                                              int64_t width, REAL slope, double *sum, double *dot)
+/* Add a run of 16 elements or more to the lanes; what lies `ahead` in the tensors that are read is fetched, but dy if
+   that is done `later`. */
+CHANNEL_INLINE void FN(add_gradients_of_run)(const int sign, const int relu, int64_t length, int64_t ahead, int later,
+                                             const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
+                                             int64_t width, REAL slope, lanes_part *first, lanes_part *second)
 {
-    lanes_part first[PARTS] = {0}, second[PARTS] = {0};
-    const int64_t rest = length % CHANNEL_LANES;
-    later = later && ahead && length < LONG;
-    ahead = fetched_from(ahead, length);
-    for (int64_t run = 0; run < count; run++, start += stride) {
-        const int64_t whole = start + length - rest, last = start + length - CHANNEL_LANES;
-        for (int64_t i = start; i < whole; i += CHANNEL_LANES) {
-            if (ahead) CHANNEL_FETCH(x + i + ahead);
-            if (ahead && !later) CHANNEL_FETCH(dy + i + ahead);
-            if (ahead && sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
-            FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, width, slope, 0, first, second);
-        }
-        if (rest)
-            FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, width, slope, channel_masks + rest,
-                              first, second);
+    const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
+    for (int64_t i = 0; i < whole; i += CHANNEL_LANES) {
+        if (ahead) CHANNEL_FETCH(x + i + ahead);
+        if (ahead && !later) CHANNEL_FETCH(dy + i + ahead);
+        if (ahead && sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
+        FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, width, slope, 0, first, second);
     }
-    *sum = lanes_total((const double *)first);
-    *dot = lanes_total((const double *)second);
+    if (rest)
+        FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, width, slope, channel_masks + rest,
+                          first, second);
 }
 
-static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,
-                                      int64_t ahead, int later, const REAL *x, const REAL *y, const REAL *dy,
-                                      const REAL *v, int64_t width, REAL slope, double *sum, double *dot)
+/* sum = sum dz and dot = sum dz * x, by row, as sum_runs does it; the first run is at `start`. */
+CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, int64_t start, int64_t count,
+                                              int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
+                                              int64_t turn, int later, const REAL *x, const REAL *y, const REAL *dy,
+                                              const REAL *v, int64_t width, REAL slope, double *sum, double *dot)
+{
+    lanes_part sums[TOGETHER][2][PARTS];
+    later = later && ahead && length < LONG;
+    for (int64_t run = 0; run < count; run++, start += stride) {
+        const int64_t next = fetched_from(run < count - 1 ? ahead : turn, length);
+        for (int64_t t = 0, at = start; t < tiles; t++, at += length) {
+            BORROWED(sums[t], a, b, run == 0);
+            FN(add_gradients_of_run)(sign, relu, length, next, later, x + at, y + at, dy + at, v + t, width, slope,
+                                     a, b);
+            GIVEN_BACK(sums[t], a, b);
+        }
+    }
+    for (int64_t t = 0; t < tiles; t++) {
+        sum[t] = lanes_total((const double *)sums[t][0]);
+        dot[t] = lanes_total((const double *)sums[t][1]);
+    }
+}
+
+static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles,
+                                      int64_t length, int64_t ahead, int64_t turn, int later, const REAL *x,
+                                      const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                                      double *sum, double *dot)
 {
     if (!y) y = x;
-#define CALL(sign, relu)                                                                                         \
-    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, length, ahead, later, x, y, dy, v, width, slope, sum, dot)
+#define CALL(sign, relu)                                                                                    \
+    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, tiles, length, ahead, turn, later, x, y, dy, v, \
+                              width, slope, sum, dot)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
@@ -318,18 +392,19 @@ CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int
    read. */
 CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen, int streams,
                                       int64_t tiles, int64_t length, int64_t ahead, const REAL *x, const REAL *y,
-                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
+                                      const REAL *dy, const REAL *restrict v, int64_t width, REAL slope, REAL *dx)
 {
 #define CHUNK(j, to, n)                                                                                            \
     do {                                                                                                           \
         if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                     \
         if (of_dy) CHANNEL_FETCH(dy + j + of_dy);                                                                  \
-        if (of_dx) CHANNEL_FETCH(dx + j + of_dx);                                                                  \
-        FN(backward_run)(column, sign, relu, frozen, x + j, y + j, dy + j, v + (column ? j : t), width, slope, to, n); \
+        if (of_dx) CHANNEL_FETCH_NEARER(dx + j + of_dx);                                                           \
+        FN(backward_run)(column, sign, relu, frozen, x + j, y + j, dy + j, v + (column ? j : 0), width, slope,     \
+                         to, n);                                                                                   \
     } while (0)
-    const int64_t near = ahead ? ahead : fetched_from(0, length);
+    const int64_t near = ahead ? ahead : fetched_from(0, tiles * length);
     const int64_t of_x = streams && !ahead ? near : 0, of_dy = streams ? near : 0, of_dx = streams ? 0 : near;
-    for (int64_t t = 0; t < tiles; t++, x += length, y += length, dy += length, dx += length)
+    for (int64_t t = 0; t < tiles; t++, x += length, y += length, dy += length, dx += length, v++)
         if (streams) IN_LINES(dx, length, CHUNK);
         else IN_CHUNKS(dx, length, CHUNK);
 #undef CHUNK

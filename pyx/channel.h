@@ -50,8 +50,9 @@ enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
 enum {
     SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
-    LONG = 512,                             /* elements of runs for which it pays to fetch what lies */
-    FURTHER = 1024                          /* so many elements further */
+    LONG = 512,                             /* elements in a row for which it pays to fetch what lies */
+    FURTHER = 1024,                         /* so many elements further */
+    TOGETHER = 64                           /* channels, at most, that are summed image by image */
 };
 
 static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
@@ -59,9 +60,12 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 };
 
 /* Ask for 16 elements to be brought into the second-level cache. */
-#define CHANNEL_FETCH(p)                                                                                \
-    for (int64_t fetched = 0; fetched < CHANNEL_LANES; fetched += 64 / sizeof(*(p)))                     \
-        __builtin_prefetch((p) + fetched, 0, 2)
+#define CHANNEL_FETCH(p) CHANNEL_ASK(p, 2)
+/* Into the first: for what will be written, as a store that misses it holds up all stores behind it. */
+#define CHANNEL_FETCH_NEARER(p) CHANNEL_ASK(p, 3)
+#define CHANNEL_ASK(p, locality)                                                                        \
+    for (int64_t asked = 0; asked < CHANNEL_LANES; asked += 64 / sizeof(*(p)))                           \
+        __builtin_prefetch((p) + asked, 0, locality)
 
 /* Map n elements by call(j, to, m), which reads m elements from j on and writes them to `to`: 16 at a time, and what is
    left at the end together with elements before it.  Those are read before they are written, as y may be an input. */
@@ -100,6 +104,14 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
             }                                                                                           \
         }                                                                                               \
     } while (0)
+
+/* The lanes of two sums in registers for as long as a run takes; before the first run they are 0. */
+#define BORROWED(sums, a, b, first)                                                         \
+    lanes_part a[PARTS] = {0}, b[PARTS] = {0};                                              \
+    if (!(first))                                                                           \
+        for (int part = 0; part < PARTS; part++) a[part] = (sums)[0][part], b[part] = (sums)[1][part]
+#define GIVEN_BACK(sums, a, b) \
+    for (int part = 0; part < PARTS; part++) (sums)[0][part] = a[part], (sums)[1][part] = b[part]
 
 /* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
    makes five. */

@@ -79,7 +79,7 @@ def channel_sum(
         x_data = &x[0, 0, 0]
     cdef double *part = &work[0]
     for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(SUM, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, x_data, x_data, part, part, part)
+        sum_of_item(SUM, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, x_data, part, part, part)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -96,7 +96,7 @@ def channel_dot(
         x_data, y_data = &x[0, 0, 0], &y[0, 0, 0]
     cdef double *part = &work[0]
     for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, x_data, y_data, part, part, part)
+        sum_of_item(DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, y_data, part, part, part)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -239,7 +239,7 @@ def normalize_backward(
             backward_of_group(&p, i, dy_data, y_data, v, dx_data)
     else:
         for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-            sum_of_item(SUM_AND_DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), 0, dy_data, y_data, v.part, v.part,
+            sum_of_item(SUM_AND_DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), dy_data, y_data, v.part, v.part,
                         v.part + size)
         backward_means(&p, 0, p.channels, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):

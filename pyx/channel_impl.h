@@ -36,26 +36,37 @@ CHANNEL_INLINE void FN(add_run)(const int what, const REAL *x, const REAL *y, in
     if (rest) FN(add_lanes)(what, x + last, y + last, mean, channel_masks + rest, first, second);
 }
 
-/* Sums over `count` runs of `length` elements, `stride` apart:
+/* For each of `tiles` runs of `length` elements that follow each other, sums over `count` such runs, `stride` apart:
      SUM          first = sum x
      DEVIATIONS   first = sum x,   second = sum (x - mean)^2
      DOT                           second = sum x y
-     SUM_AND_DOT  first = sum x,   second = sum x y  */
+     SUM_AND_DOT  first = sum x,   second = sum x y
+   They are visited as they lie in memory, and the lanes of all tiles kept meanwhile.  What lies `ahead` is fetched,
+   in the last of the `count` visits what lies at the `turn`. */
 CHANNEL_INLINE void FN(sum_runs)(const int what, const REAL *x, const REAL *y, int64_t count, int64_t stride,
-                                 int64_t length, int64_t ahead, double mean, double *first, double *second)
+                                 int64_t tiles, int64_t length, int64_t ahead, int64_t turn, const double *mean,
+                                 double *first, double *second)
 {
-    lanes_part a[PARTS] = {0}, b[PARTS] = {0};
-    ahead = fetched_from(ahead, length);
-    for (int64_t run = 0; run < count; run++)
-        FN(add_run)(what, x + run * stride, y + run * stride, length, ahead, mean, a, b);
-    if (what != DOT) *first = lanes_total((const double *)a);
-    if (what != SUM) *second = lanes_total((const double *)b);
+    lanes_part sums[TOGETHER][2][PARTS];
+    for (int64_t run = 0; run < count; run++) {
+        const int64_t next = fetched_from(run < count - 1 ? ahead : turn, length);
+        for (int64_t t = 0, at = run * stride; t < tiles; t++, at += length) {
+            BORROWED(sums[t], a, b, run == 0);
+            FN(add_run)(what, x + at, y + at, length, next, what == DEVIATIONS ? mean[t] : 0, a, b);
+            GIVEN_BACK(sums[t], a, b);
+        }
+    }
+    for (int64_t t = 0; t < tiles; t++) {
+        if (what != DOT) first[t] = lanes_total((const double *)sums[t][0]);
+        if (what != SUM) second[t] = lanes_total((const double *)sums[t][1]);
+    }
 }
 
-static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t length,
-                         int64_t ahead, const double *mean, double *first, double *second)
+static void FN(sum_rows)(int what, const REAL *x, const REAL *y, int64_t count, int64_t stride, int64_t tiles,
+                         int64_t length, int64_t ahead, int64_t turn, const double *mean, double *first,
+                         double *second)
 {
-#define CALL(what) FN(sum_runs)(what, x, y, count, stride, length, ahead, what == DEVIATIONS ? *mean : 0, first, second)
+#define CALL(what) FN(sum_runs)(what, x, y, count, stride, tiles, length, ahead, turn, mean, first, second)
     if (what == SUM) CALL(SUM);
     else if (what == DOT) CALL(DOT);
     else if (what == DEVIATIONS) CALL(DEVIATIONS);

@@ -13,9 +13,10 @@ column (by column) into memory handed in; these partial sums are added in a fixe
 neighbouring tiles of one image.
 
 Kernels that need sums first and then visit the tensor again go by groups of channels that are still in the cache the
-second time, as long as there are enough groups for all threads; the items are the same either way.  By row, each visit
-also fetches what the next group will need, one tensor or two of them: a run is too short for the processor to see it
-coming, and a visit that finds everything in the cache would leave the memory idle.
+second time, as long as there are enough groups for all threads; the items are the same either way.  By row, a group
+is visited image by image, as it lies in memory, and each visit also fetches what will be needed next, one tensor or two
+of them: a run is too short for the processor to see it coming, and a visit that finds everything in the cache would
+leave the memory idle.
 """
 
 from cython.parallel cimport prange
@@ -28,11 +29,12 @@ cdef extern from "stream.h" nogil:
     int STREAM_BYTES, STREAM_RUN
 
 cdef extern from "channel.h" nogil:
-    int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES
-    void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
-                        int64_t ahead, const double *mean, double *first, double *second)
-    void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
-                         int64_t ahead, const double *mean, double *first, double *second)
+    int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES, LONG
+    void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t tiles,
+                        int64_t length, int64_t ahead, int64_t turn, const double *mean, double *first, double *second)
+    void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t tiles,
+                         int64_t length, int64_t ahead, int64_t turn, const double *mean, double *first,
+                         double *second)
     double estimate_float(const float *x, int64_t count, int64_t stride)
     double estimate_double(const double *x, int64_t count, int64_t stride)
     void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
@@ -46,7 +48,9 @@ cdef enum:
     WIDTH = 32           # least width of the matrix
     COLUMNS = 256        # least columns of a tile, if there are so many
     STRIP = 4096         # elements of a strip, about
-    GROUP = 8192         # elements of a group of channels, about
+    GROUP = 16384        # elements of a group of channels by row, about
+    PIECE = 1024         # most of them in one image, where they are several channels: 16 places of TOGETHER channels
+    GROUP_BY_COLUMN = 8192
     FETCH = 131072       # most elements of a group that leave room in the second-level cache for those of the next
 
 
@@ -66,11 +70,14 @@ cdef struct Plan:
     Py_ssize_t group         # channels of a group
     Py_ssize_t groups        # 0 where a tile is not of whole channels
     Py_ssize_t ahead         # from an element to that of the next group, or 0 where that is not to be fetched
+    bint short               # runs are short: see `ahead_of`
 
 
 cdef struct Item:
-    # `count` runs of elements: at start, start + stride, ..., each of `length`, the last cut at the end of x
-    Py_ssize_t start, stride, count, length
+    # `count` runs of elements: at start, start + stride, ..., each of `length`, the last cut at the end of x; by row
+    # `tiles` of them follow each other
+    Py_ssize_t start, stride, count, tiles, length
+    Py_ssize_t ahead, turn   # what is to be fetched: see sum_runs
     Py_ssize_t column        # where its first value is in the vectors
     Py_ssize_t part          # where its first partial sum is
 
@@ -93,6 +100,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
     p.by_column = S < CHANNEL_LANES
     p.width, p.images, p.repeat, p.chunks, p.tile, p.group = C, N, 1, 1, 1, C
     p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = p.ahead = 0
+    p.short = False
     if p.size == 0:
         return p
     if p.by_column:
@@ -101,7 +109,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
         p.images = ceil_div(N, p.repeat)
         p.rows = max(32, 65536 // p.width)
         if p.repeat == 1:
-            p.group = min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP // N) // S))
+            p.group = min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP_BY_COLUMN // N) // S))
             p.groups = ceil_div(C, p.group)
             p.tile = p.group * S
         else:
@@ -113,8 +121,9 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
         p.chunks = max(1, S // CHUNK)
         p.blocks = ceil_div(N, p.rows) * p.chunks
         p.tiles = C
-        p.group = max(1, min(C, GROUP // (N * S)))
+        p.group = max(1, min(C, min(GROUP // N, PIECE) // S))
         p.groups = ceil_div(C, p.group)
+        p.short = S < LONG
         if N * p.group * S <= FETCH:
             p.ahead = p.group * S
     p.items = p.blocks * p.tiles
@@ -124,9 +133,10 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
 
 
 cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noexcept nogil:
-    """Item of a sum; that of the next tile is one `advance` further."""
+    """Item of a sum."""
     cdef Item item
     cdef Py_ssize_t image = p.channels * p.places, first, chunk
+    item.tiles, item.ahead, item.turn = 1, 0, 0
     if p.by_column:
         first = block * p.rows * p.width
         item.column = tile * p.tile
@@ -145,11 +155,26 @@ cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noex
     return item
 
 
-cdef inline void advance(const Plan *p, Item *item) noexcept nogil:
-    """Go on to the next tile, by row."""
-    item.start += p.places
-    item.column += 1
-    item.part += 1
+cdef inline Item group_item(const Plan *p, Py_ssize_t block, Py_ssize_t group, bint streams) noexcept nogil:
+    """The items of a group in a block, as one."""
+    cdef Py_ssize_t tile = group_tile(p, group)
+    cdef Item item = sum_item(p, block, tile)
+    item.tiles = group_tile(p, group + 1) - tile
+    item.ahead = ahead_of(p, 0, streams)
+    item.turn = ahead_of(p, 0 if block < p.blocks - 1 else p.images - 1, streams)
+    return item
+
+
+cdef inline Py_ssize_t ahead_of(const Plan *p, Py_ssize_t image, bint streams) noexcept nogil:
+    """From an element in an image to the one to be fetched meanwhile, or 0.
+
+    Where runs are short, that is the one in the image which is visited next, in the next group after the last.  Else,
+    or where a result is written past the caches, it is that of the next group.
+    """
+    cdef Py_ssize_t size = p.channels * p.places
+    if streams or not p.short:
+        return p.ahead
+    return size if image < p.images - 1 else p.group * p.places - image * size
 
 
 cdef inline Strip strip_of(const Plan *p, Py_ssize_t image, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
@@ -207,6 +232,20 @@ cdef inline void spread(const Plan *p, const real *vector, real *out) noexcept n
         put(p, out, c, vector[c])
 
 
+cdef inline void spread_in_place(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, real *vector) noexcept nogil:
+    """Write the values of some channels such that `item.column` is an index into the vector: as `put`, where they stand
+    one behind the other from the column of the first on."""
+    cdef Py_ssize_t c, s, i, size = p.channels * p.places
+    if p.width == p.channels:
+        return
+    # from the end, as a value stands where one before it, or itself, will be written
+    for c in range(c1 - 1, c0 - 1, -1):
+        for s in range(p.places - 1, -1, -1):
+            vector[c * p.places + s] = vector[c0 * p.places + c - c0]
+    for i in range(size, p.width):
+        vector[i] = vector[i - size]
+
+
 cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noexcept nogil:
     """The partial sums of a channel, added up."""
     cdef Py_ssize_t block, r, s, at, image = p.channels * p.places
@@ -223,10 +262,10 @@ cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noe
 
 
 cdef inline void sum_of_item(
-    int what, const Plan *p, Item item, Py_ssize_t ahead, const real *x, const real *y, const double *mean,
-    double *first, double *second,
+    int what, const Plan *p, Item item, const real *x, const real *y, const double *mean, double *first,
+    double *second,
 ) noexcept nogil:
-    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean.  See add_run for `ahead`."""
+    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean."""
     cdef Py_ssize_t left = p.size - item.start
     x += item.start
     y += item.start
@@ -240,22 +279,20 @@ cdef inline void sum_of_item(
             sum_columns_double(what, x, y, item.count, item.stride, item.length, left, mean, first, second)
     else:
         if real is float:
-            sum_rows_float(what, x, y, item.count, item.stride, item.length, ahead, mean, first, second)
+            sum_rows_float(what, x, y, item.count, item.stride, item.tiles, item.length, item.ahead, item.turn, mean,
+                           first, second)
         else:
-            sum_rows_double(what, x, y, item.count, item.stride, item.length, ahead, mean, first, second)
+            sum_rows_double(what, x, y, item.count, item.stride, item.tiles, item.length, item.ahead, item.turn, mean,
+                            first, second)
 
 
 cdef inline void sums_of_group(
     int what, const Plan *p, Py_ssize_t group, const real *x, const real *y, const double *mean, double *first,
     double *second,
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, _t
-    cdef Item item
+    cdef Py_ssize_t block
     for block in range(p.blocks):
-        item = sum_item(p, block, t0)
-        for _t in range(t0, t1):
-            sum_of_item(what, p, item, p.ahead, x, y, mean, first, second)
-            advance(p, &item)
+        sum_of_item(what, p, group_item(p, block, group, False), x, y, mean, first, second)
 
 
 # Mean and variance need two passes, or one with deviations from an estimate of the mean,
@@ -323,7 +360,7 @@ cdef inline void moments_of_group(const Plan *p, Py_ssize_t group, const real *x
         for block in range(p.blocks):
             for c in range(c0, c1):
                 if m.var[c] == -1:
-                    sum_of_item(DEVIATIONS, p, sum_item(p, block, c), 0, x, x, m.spread, m.part, squares)
+                    sum_of_item(DEVIATIONS, p, sum_item(p, block, c), x, x, m.spread, m.part, squares)
         end_moments_of(p, c0, c1, True, m)
 
 
@@ -332,12 +369,12 @@ cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_t
     cdef double *squares = m.part + p.blocks * p.width
     if p.by_column:
         for i in prange(p.items, num_threads=n_threads, schedule="static"):
-            sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+            sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
     estimate(p, 0, p.channels, x, m)
     for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
     if end_moments_of(p, 0, p.channels, False, m):
         for i in prange(p.items, num_threads=n_threads, schedule="static"):
             if m.var[i % p.tiles] == -1:
-                sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), 0, x, x, m.spread, m.part, squares)
+                sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
         end_moments_of(p, 0, p.channels, True, m)

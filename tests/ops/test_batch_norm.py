@@ -49,6 +49,9 @@ EDGES = [
         (2, 300, 7),
         (700, 1, 1),
         (5, 90, 49),
+        (16, 190, 49),
+        (40, 230, 17),
+        (1, 600, 16),
         (4, 50, 196),
         (0, 3, 4),
         (2, 3, 0),
@@ -255,6 +258,26 @@ def _assert_gradients_close(case, found, expected, inv_std):
             assert np.all(np.abs(f - e) <= 8 * eps * size), name
 
 
+@pytest.mark.parametrize("places", [range(1, 16), range(16, 36), range(36, 71)], ids=str)
+def test_small_maps_of_every_size(dtype, places, use_threads):
+    """Runs of every length; with one thread a group of channels is visited image by image, with more not always."""
+    for S in places:
+        case = Case((5, 133, S), dtype)
+        results = []
+        for n in (1, 3):
+            use_threads(n)
+            forward = case.forward(CPU)
+            backward = case.backward(CPU, None, forward[1], forward[3])
+            results.append([f.tobytes() for f in (*forward, *backward)])
+        assert results[0] == results[1], S
+        expected = case.forward(REFERENCE)
+        tolerance = 1e-5 if dtype == np.float32 else 1e-11
+        for e, f in zip(expected, forward, strict=True):
+            np.testing.assert_allclose(f, e, rtol=tolerance, atol=tolerance, err_msg=str(S))
+        expected = case.backward(REFERENCE, None, expected[1], expected[3])
+        _assert_gradients_close(case, backward, expected, forward[3])
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     shape=shapes,
@@ -342,7 +365,30 @@ def test_the_recomputed_mask_where_the_root_is_hard_to_find(dtype, places):
             np.testing.assert_array_equal(*results, err_msg=f"{scale}, {shift}, {mean}")
 
 
-@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3, 5), (2, 2, 17), (5, 260, 1)])
+@pytest.mark.parametrize("places", [1, 3, 20])
+def test_the_recomputed_mask_of_channels_whose_roots_differ(dtype, places):
+    """Ends of intervals are sought for 16 channels at once, and by steps where they are none of 16 numbers."""
+    C = 53
+    case = Case((20 * 20 // places, C, places), dtype)
+    rng = np.random.default_rng(6)
+    case.scale[:] = rng.choice([2, -2, 0, 1e-30, -1e-30, 1], C)
+    case.shift[:] = case.scale * rng.choice([0, 0.5, -1e-8, 1000, 1e12], C) + rng.choice([0, 1], C)
+    mean, inv_std = rng.choice([0, 0.5, 1000, 1e-20], C), rng.choice([1.0, 0.3, 0], C)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        root = mean - case.shift.astype(float) / (inv_std * case.scale)
+        near = root[:, None] * (1 + rng.integers(-9, 10, case.shape) * np.finfo(dtype).eps)
+        case.x = np.where(rng.random(case.shape) < 0.5, near, case.x + mean[:, None]).astype(dtype)
+    y = np.empty_like(case.x)
+    CPU.normalize_act(case.x, mean, inv_std, case.scale, case.shift, None, 0.0, y)
+    recomputed, read = (
+        case.backward(CPU, given, mean, inv_std, wanted=(0, 0, 0, 1))[3] for given in (None, y)
+    )
+    finite = np.isfinite(case.x) & np.isfinite(y)
+    assert finite.mean() > 0.5
+    np.testing.assert_array_equal(recomputed[finite], read[finite])
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 1), (2, 3, 5), (2, 2, 17), (5, 260, 1), (3, 65, 16)])
 @pytest.mark.parametrize("slope", [None, 0.0, 0.25])
 @pytest.mark.parametrize("residual", [False, True])
 def test_gradient(ops, shape, slope, residual):
