@@ -126,7 +126,6 @@ def normalize_act(
     cdef const real *residual_data = &residual[0, 0, 0] if residual is not None else NULL
     cdef real *y_data = &y[0, 0, 0]
     cdef real *v = <real *> &work[0]
-    cdef Py_ssize_t i
     put_vectors(&p, 0, p.channels, &mean[0], &inv_std[0], scale_data, shift_data, False, v)
     forward_of_all(&p, x_data, v, residual_data, slope, y_data, n_threads)
 
