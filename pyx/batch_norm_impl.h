@@ -289,6 +289,15 @@ CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, in
 {
     lanes_part sums[TOGETHER][2][PARTS];
     later = later && ahead && length < LONG;
+    if (tiles == 1) {               /* the lanes of one channel stay in registers: 0.95 of the time at 28 x 28 */
+        lanes_part a[PARTS] = {0}, b[PARTS] = {0};
+        for (int64_t run = 0; run < count; run++, start += stride)
+            FN(add_gradients_of_run)(sign, relu, length, fetched_from(run < count - 1 ? ahead : turn, length), later,
+                                     x + start, y + start, dy + start, v, width, slope, a, b);
+        *sum = lanes_total((const double *)a);
+        *dot = lanes_total((const double *)b);
+        return;
+    }
     for (int64_t run = 0; run < count; run++, start += stride) {
         const int64_t next = fetched_from(run < count - 1 ? ahead : turn, length);
         for (int64_t t = 0, at = start; t < tiles; t++, at += length) {
