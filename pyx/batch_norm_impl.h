@@ -253,14 +253,27 @@ static void FN(gradient)(int column, int sign, int64_t at, int64_t tiles, int64_
 #undef CALL
 }
 
-/* Add 16 dz and dz * x to the lanes; see add_lanes. */
+/* Add 16 dz and dz * x to the lanes; see add_lanes.  What is 0 or dy is chosen as it is converted, which takes half the
+   instructions. */
 CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL *x, const REAL *y, const REAL *dy,
                                       const REAL *v, int64_t width, REAL slope, const int64_t *mask,
                                       lanes_part *first, lanes_part *second)
 {
+    const int chosen = sign == NO_ACTIVATION || (relu && sign != FROM_MAP);
+    const double from = v[FROM * width], to = v[TO * width];
     REAL dz[CHANNEL_LANES];
-    FN(gradient_run)(0, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
-    FN(add_lanes)(SUM_AND_DOT, dz, x, 0, mask, first, second);
+    if (!chosen) FN(gradient_run)(0, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
+#pragma GCC unroll 8
+    for (int k = 0; k < PARTS; k++) {
+        if (mask && !mask[(k + 1) * PART - 1]) continue;
+        const lanes_part at = FN(part_of)(x + k * PART);
+        lanes_part z = FN(part_of)((chosen ? dy : dz) + k * PART);
+        if (chosen && sign == FROM_INTERVAL) z = LANES_WHERE((at >= from) & (at <= to), z);
+        if (chosen && sign == FROM_Y) z = LANES_WHERE(FN(part_of)(y + k * PART) > 0, z);
+        if (mask) z = LANES_WHERE(*(const lanes_mask *)(mask + k * PART), z);
+        first[k] += z;
+        second[k] = FN(sum_of_product)(second[k], z, at);
+    }
 }
 
 /* Add a run of 16 elements or more to the lanes; what lies `ahead` in the tensors that are read is fetched, but dy if

@@ -123,6 +123,19 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 #define part_of_float(x) (lanes_part){(x)[0], (x)[1]}
 #endif
 
+/* c + a * b.  A product of two floats is exact in double precision: fused or not, the sum has the same bits. */
+#define sum_of_product_double(c, a, b) ((c) + (a) * (b))
+#if CHANNEL_BYTES == 64
+#define sum_of_product_float(c, a, b) ((lanes_part)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#elif defined(__FMA__)
+#define sum_of_product_float(c, a, b) ((lanes_part)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#else
+#define sum_of_product_float sum_of_product_double
+#endif
+
+/* Lanes that do not count become 0. */
+#define LANES_WHERE(mask, lanes) ((lanes_part)((lanes_mask)(lanes) & (lanes_mask)(mask)))
+
 typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
 #define part_of_double(x) (*(const unaligned_part *)(x))
 

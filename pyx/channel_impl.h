@@ -14,12 +14,12 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
         if (what == DOT || what == SUM_AND_DOT) v = FN(part_of)(y + k * PART);
         if (mask) {
             const lanes_mask keep = *(const lanes_mask *)(mask + k * PART);
-            u = (lanes_part)((lanes_mask)u & keep);
-            v = (lanes_part)((lanes_mask)v & keep);
+            u = LANES_WHERE(keep, u);
+            v = LANES_WHERE(keep, v);
         }
         if (what != DOT) first[k] += u;
         if (what == DEVIATIONS) second[k] += v * v;
-        else if (what != SUM) second[k] += u * v;
+        else if (what != SUM) second[k] = FN(sum_of_product)(second[k], u, v);
     }
 }
 
