@@ -17,25 +17,24 @@ from cython.parallel cimport prange
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t
 
-from common cimport optional, real
+from common cimport ceil_div, optional, real
 from plan cimport (
+    LANES,
     Item,
     Moments,
     Plan,
-    Strip,
-    ahead_of,
-    group_channel,
-    group_item,
-    group_tile,
+    Rows,
+    is_grouped,
     is_streamed,
+    item_number,
     moments_of_all,
-    moments_of_group,
+    moments_of_tile,
     plan_of,
     put,
     spread_in_place,
     strip_number,
-    strip_of,
-    sum_item,
+    tile_channel,
+    tile_of_all,
     total_of,
 )
 
@@ -43,56 +42,47 @@ cdef extern from "batch_norm.h" nogil:
     void stream_end()
     int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_INTERVAL, FROM_MAP
+    void forward_float(
+        const Rows *rows, int streams, int cached, const float *x, const float *residual, const float *v, int64_t width,
+        float slope, float *y)
     void put_vectors_float(
         int64_t n, const double *mean, const double *inv_std, const float *scale, const float *shift, int intervals,
         float *v, int64_t width)
+    void gradient_sums_float(
+        int sign, const Rows *rows, const float *x, const float *y, const float *dy, const float *v, int64_t width,
+        float slope, double *sum, double *dot)
+    void gradient_float(
+        int sign, const Rows *rows, const float *x, const float *y, const float *dy, const float *v, int64_t width,
+        float slope, float *dz)
+    void backward_float(
+        int sign, int frozen, const Rows *rows, int streams, int cached, const float *x, const float *y, const float *dy,
+        const float *v, int64_t width, float slope, float *dx)
+    void forward_double(
+        const Rows *rows, int streams, int cached, const double *x, const double *residual, const double *v, int64_t width,
+        double slope, double *y)
     void put_vectors_double(
         int64_t n, const double *mean, const double *inv_std, const double *scale, const double *shift, int intervals,
         double *v, int64_t width)
-    void forward_float(
-        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const float *x,
-        const float *residual, const float *v, int64_t width, float slope, float *y)
-    void forward_double(
-        int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead, const double *x,
-        const double *residual, const double *v, int64_t width, double slope, double *y)
-    void gradient_sums_of_rows_float(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
-        int64_t turn, int later, const float *x, const float *y, const float *dy, const float *v, int64_t width,
-        float slope, double *sum, double *dot)
-    void gradient_sums_of_rows_double(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
-        int64_t turn, int later, const double *x, const double *y, const double *dy, const double *v, int64_t width,
+    void gradient_sums_double(
+        int sign, const Rows *rows, const double *x, const double *y, const double *dy, const double *v, int64_t width,
         double slope, double *sum, double *dot)
-    void gradient_sums_of_columns_float(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
-        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, double *sum,
-        double *dot)
-    void gradient_sums_of_columns_double(
-        int sign, int64_t start, int64_t count, int64_t stride, int64_t length, int64_t size,
-        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *sum,
-        double *dot)
-    void gradient_float(
-        int column, int sign, int64_t at, int64_t tiles, int64_t length, const float *x, const float *y,
-        const float *dy, const float *v, int64_t width, float slope, float *dz)
-    void backward_float(
-        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
-        const float *x, const float *y, const float *dy, const float *v, int64_t width, float slope, float *dx)
     void gradient_double(
-        int column, int sign, int64_t at, int64_t tiles, int64_t length, const double *x, const double *y,
-        const double *dy, const double *v, int64_t width, double slope, double *dz)
+        int sign, const Rows *rows, const double *x, const double *y, const double *dy, const double *v, int64_t width,
+        double slope, double *dz)
     void backward_double(
-        int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
-        const double *x, const double *y, const double *dy, const double *v, int64_t width, double slope, double *dx)
+        int sign, int frozen, const Rows *rows, int streams, int cached, const double *x, const double *y, const double *dy,
+        const double *v, int64_t width, double slope, double *dx)
 
 
 cdef enum:
     FEW = 100            # values of a channel, below which finding its interval takes longer than the map
+    PREPARED = 64        # channels whose vectors are laid out by a thread at a time
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
     """Elements of the array `work` that the kernels need for tensors (N, C, S)."""
     cdef Plan p = plan_of(N, C, S)
-    return 2 * p.blocks * p.width + (VECTORS + 1) * p.width
+    return 2 * p.blocks * p.width + (VECTORS + 1) * p.width + LANES
 
 
 def fold_statistics(
@@ -173,9 +163,9 @@ def batch_norm(
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
     m.spread = m.part + 2 * p.blocks * p.width
     cdef real *v = <real *> (m.spread + p.width)
-    if p.groups >= 2 * n_threads:
-        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            forward_of_group(&p, i, x_data, eps, scale_data, shift_data, residual_data, slope, y_data, m, inv_std, v)
+    if is_grouped(&p, n_threads):
+        for i in prange(p.tiles, nogil=True, num_threads=n_threads, schedule="static"):
+            forward_of_tile(&p, i, x_data, eps, scale_data, shift_data, residual_data, slope, y_data, m, inv_std, v)
     else:
         with nogil:
             moments_of_all(&p, x_data, m, n_threads)
@@ -183,26 +173,24 @@ def batch_norm(
         forward_of_all(&p, x_data, v, residual_data, slope, y_data, n_threads)
 
 
-cdef void forward_of_group(
-    const Plan *p, Py_ssize_t group, const real *x, double eps, const real *scale, const real *shift,
+cdef void forward_of_tile(
+    const Plan *p, Py_ssize_t tile, const real *x, double eps, const real *scale, const real *shift,
     const real *residual, real slope, real *y, Moments m, double *inv_std, real *v,
 ) noexcept nogil:
-    cdef Py_ssize_t image, t0 = group_tile(p, group), t1 = group_tile(p, group + 1)
-    cdef bint streams = y != x and y != residual and is_streamed(p, group_tile(p, 1), y)
-    moments_of_group(p, group, x, m)
-    end_moments(p, group_channel(p, group), group_channel(p, group + 1), eps, scale, shift, m, inv_std, v)
-    for image in range(p.images):
-        forward_strip(p, strip_of(p, image, t0, t1), ahead_of(p, image, streams), streams, x, v, residual, slope, y)
+    cdef bint streams = y != x and y != residual and is_streamed(p, y)
+    moments_of_tile(p, tile, x, m)
+    end_moments(p, tile_channel(p, tile), tile_channel(p, tile + 1), eps, scale, shift, m, inv_std, v)
+    forward_strip(p, tile_of_all(p, tile), streams, True, x, v, residual, slope, y)
     stream_end()
 
 
 cdef void forward_of_all(
     const Plan *p, const real *x, const real *v, const real *residual, real slope, real *y, int n_threads
 ):
-    cdef bint streams = y != x and y != residual and is_streamed(p, p.strip, y)
+    cdef bint streams = y != x and y != residual and is_streamed(p, y)
     cdef Py_ssize_t i
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-        forward_strip(p, strip_number(p, i), 0, streams, x, v, residual, slope, y)
+        forward_strip(p, strip_number(p, i), streams, False, x, v, residual, slope, y)
         stream_end()
 
 
@@ -217,14 +205,14 @@ cdef inline void end_moments(
 
 
 cdef void forward_strip(
-    const Plan *p, Strip s, Py_ssize_t ahead, bint streams, const real *x, const real *v, const real *residual,
-    real slope, real *y,
+    const Plan *p, Item s, bint streams, bint cached, const real *x, const real *v, const real *residual, real slope,
+    real *y,
 ) noexcept nogil:
-    cdef Py_ssize_t k = s.column
+    v += s.column
     if real is float:
-        forward_float(p.by_column, streams, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_float(&s.rows, streams, cached, x, residual, v, p.width, slope, y)
     else:
-        forward_double(p.by_column, streams, s.start, s.tiles, s.length, ahead, x, residual, v + k, p.width, slope, y)
+        forward_double(&s.rows, streams, cached, x, residual, v, p.width, slope, y)
 
 
 cdef struct Gradient:
@@ -263,40 +251,36 @@ def batch_norm_backward(
     cdef real *v = <real *> (g.part + 2 * p.blocks * p.width)
     cdef bint sums = dscale_data or dshift_data or (dx_data and not frozen)
     cdef bint maps = dx_data or dz_data
-    cdef bint grouped = sums and maps and p.groups >= 2 * n_threads
     g.streams = (
         dx_data and dx_data != x_data and dx_data != y_data and dx_data != dy_data and dx_data != dz_data
-        and is_streamed(&p, group_tile(&p, 1) if grouped else p.strip, dx_data)
+        and is_streamed(&p, dx_data)
     )
     cdef Py_ssize_t i
-    if grouped:
-        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            gradient_of_group(&p, i, g, x_data, y_data, dy_data, scale_data, shift_data, v, slope,
-                              dx_data, dscale_data, dshift_data, dz_data)
-    else:
-        put_gradient_vectors(&p, 0, p.channels, g, scale_data, shift_data, v)
-        if sums:
-            for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_sums(&p, sum_item(&p, i // p.tiles, i % p.tiles), g, x_data, y_data, dy_data, v, slope)
-            end_sums(&p, 0, p.channels, g, v, dscale_data, dshift_data)
-        if maps:
-            for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
-                gradient_strip(&p, strip_number(&p, i), 0, g, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
-                stream_end()
+    for i in prange(ceil_div(p.channels, PREPARED), nogil=True, num_threads=n_threads, schedule="static"):
+        put_gradient_vectors(&p, i * PREPARED, min((i + 1) * PREPARED, p.channels), g, scale_data, shift_data, v)
+    if sums and maps and is_grouped(&p, n_threads):
+        for i in prange(p.tiles, nogil=True, num_threads=n_threads, schedule="static"):
+            gradient_of_tile(&p, i, g, x_data, y_data, dy_data, v, slope, dx_data, dscale_data, dshift_data, dz_data)
+        return
+    if sums:
+        for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
+            gradient_sums(&p, item_number(&p, i), g, x_data, y_data, dy_data, v, slope)
+        end_sums(&p, 0, p.channels, g, v, dscale_data, dshift_data)
+    if maps:
+        for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
+            gradient_strip(&p, strip_number(&p, i), g, False, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
+            stream_end()
 
 
-cdef void gradient_of_group(
-    const Plan *p, Py_ssize_t group, Gradient g, const real *x, const real *y, const real *dy, const real *scale,
-    const real *shift, real *v, real slope, real *dx, real *dscale, real *dshift, real *dz,
+cdef void gradient_of_tile(
+    const Plan *p, Py_ssize_t tile, Gradient g, const real *x, const real *y, const real *dy, real *v, real slope,
+    real *dx, real *dscale, real *dshift, real *dz,
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), block, image
-    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1)
-    put_gradient_vectors(p, c0, c1, g, scale, shift, v)
+    cdef Py_ssize_t block
     for block in range(p.blocks):
-        gradient_sums(p, group_item(p, block, group, g.streams), g, x, y, dy, v, slope)
-    end_sums(p, c0, c1, g, v, dscale, dshift)
-    for image in range(p.images):
-        gradient_strip(p, strip_of(p, image, t0, t1), ahead_of(p, image, g.streams), g, x, y, dy, v, slope, dx, dz)
+        gradient_sums(p, item_number(p, block * p.tiles + tile), g, x, y, dy, v, slope)
+    end_sums(p, tile_channel(p, tile), tile_channel(p, tile + 1), g, v, dscale, dshift)
+    gradient_strip(p, tile_of_all(p, tile), g, True, x, y, dy, v, slope, dx, dz)
     stream_end()
 
 
@@ -318,20 +302,10 @@ cdef void gradient_sums(
     cdef double *sum = g.part + item.part
     cdef double *dot = sum + p.blocks * p.width
     v += item.column
-    if p.by_column:
-        if real is float:
-            gradient_sums_of_columns_float(g.sign, item.start, item.count, item.stride, item.length, p.size,
-                                           x, y, dy, v, p.width, slope, sum, dot)
-        else:
-            gradient_sums_of_columns_double(g.sign, item.start, item.count, item.stride, item.length, p.size,
-                                            x, y, dy, v, p.width, slope, sum, dot)
+    if real is float:
+        gradient_sums_float(g.sign, &item.rows, x, y, dy, v, p.width, slope, sum, dot)
     else:
-        if real is float:
-            gradient_sums_of_rows_float(g.sign, item.start, item.count, item.stride, item.tiles, item.length,
-                                        item.ahead, item.turn, g.streams, x, y, dy, v, p.width, slope, sum, dot)
-        else:
-            gradient_sums_of_rows_double(g.sign, item.start, item.count, item.stride, item.tiles, item.length,
-                                         item.ahead, item.turn, g.streams, x, y, dy, v, p.width, slope, sum, dot)
+        gradient_sums_double(g.sign, &item.rows, x, y, dy, v, p.width, slope, sum, dot)
 
 
 cdef inline void end_sums(
@@ -356,7 +330,7 @@ cdef inline void end_sums(
 
 
 cdef void gradient_strip(
-    const Plan *p, Strip s, Py_ssize_t ahead, Gradient g, const real *x, const real *y, const real *dy, const real *v,
+    const Plan *p, Item s, Gradient g, bint cached, const real *x, const real *y, const real *dy, const real *v,
     real slope, real *dx, real *dz,
 ) noexcept nogil:
     """dz, if it is wanted, and dx, if that is."""
@@ -364,17 +338,15 @@ cdef void gradient_strip(
     v += s.column
     if dz:
         if real is float:
-            gradient_float(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, p.width, slope, dz)
+            gradient_float(sign, &s.rows, x, y, dy, v, p.width, slope, dz)
         else:
-            gradient_double(p.by_column, sign, s.start, s.tiles, s.length, x, y, dy, v, p.width, slope, dz)
-        dy, sign = dz, NO_ACTIVATION
+            gradient_double(sign, &s.rows, x, y, dy, v, p.width, slope, dz)
+        dy, sign, cached = dz, NO_ACTIVATION, True
     if dx:
         if real is float:
-            backward_float(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v,
-                           p.width, slope, dx)
+            backward_float(sign, g.frozen, &s.rows, g.streams, cached, x, y, dy, v, p.width, slope, dx)
         else:
-            backward_double(p.by_column, sign, g.frozen, g.streams, s.start, s.tiles, s.length, ahead, x, y, dy, v,
-                            p.width, slope, dx)
+            backward_double(sign, g.frozen, &s.rows, g.streams, cached, x, y, dy, v, p.width, slope, dx)
 
 
 include "views.pxi"

@@ -3,65 +3,94 @@
 /* ---- Forward ---- */
 
 /* Normalisation and affine map, one rounding after the other as in the single ops. */
-#define MAPPED(x) ((((x) - VALUE(high)) - VALUE(low)) * VALUE(factor) * VALUE(scale) + VALUE(shift))
+#define MAPPED(j) (((x[j] - high[j]) - low[j]) * factor[j] * scale[j] + shift[j])
+#define SPREAD_MAP()                                    \
+    SPREAD(REAL, high, v + HIGH * width);               \
+    SPREAD(REAL, low, v + LOW * width);                 \
+    SPREAD(REAL, factor, v + FACTOR * width);           \
+    SPREAD(REAL, scale, v + SCALE * width);             \
+    SPREAD(REAL, shift, v + SHIFT * width)
+
+/* How a visit goes through its elements: `fetch` asks for what is read next, if that lies in no cache; 16 results are
+   written past the caches if they are whole lines that are to stream, else what lies behind them is asked for. */
+#define EACH_STEP(y, fetch, step, ...)                                             \
+    _Pragma("GCC unroll 1")                                                        \
+    for (int64_t i = 0; i < visit->count; i++) {                                   \
+        fetch;                                                                     \
+        if (whole && streams) {                                                    \
+            REAL line[LANES] __attribute__((aligned(STREAM_LINE)));                \
+            REAL *const result = line;                                                 \
+            EACH_ELEMENT(__VA_ARGS__)                                              \
+            stream_lines(y, line, sizeof line);                                    \
+        } else {                                                                   \
+            REAL *const result = y;                                                    \
+            if (whole) CHANNEL_FETCH_NEARER(y + BEFORE);                           \
+            EACH_ELEMENT(__VA_ARGS__)                                              \
+        }                                                                          \
+        step;                                                                      \
+    }
 
 /* y = act(mapped x + residual); below 0 the activation is 0 (relu) or a multiple. */
-CHANNEL_INLINE void FN(forward_run)(const int column, const int add, const int relu, const REAL *x,
-                                    const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y, int64_t n)
+CHANNEL_INLINE void FN(forward_visit)(const Visit *visit, const int whole, const int single, const int add, const int relu,
+                                      const int streams, int64_t further, const REAL *x, const REAL *residual,
+                                      const REAL *v, int64_t width, REAL slope, REAL *y)
 {
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
-    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
-    INDEPENDENT
-    for (int64_t j = 0; j < n; j++) {
-        REAL z = MAPPED(x[j]);
+    SPREAD_MAP();
+    x += visit->at;
+    residual += visit->at;
+    y += visit->at;
+#define FETCH                                                   \
+    if (whole && further) CHANNEL_FETCH(x + further);           \
+    if (whole && add) CHANNEL_FETCH(residual + (visit->stride == LANES ? FURTHER : BESIDE))
+#define STEP x += visit->stride, residual += visit->stride, y += visit->stride
+    EACH_STEP(y, FETCH, STEP, {
+        REAL z = MAPPED(j);
         if (add) z += residual[j];
         const REAL below = relu ? 0 : z * slope;
-        y[j] = z < 0 ? below : z;
-    }
+        result[j] = z < 0 ? below : z;
+    })
+#undef FETCH
+#undef STEP
 }
 
-#define CHOOSE(column, add, relu, call)                                                        \
-    switch ((column) * 4 + (add) * 2 + (relu)) {                                               \
-    case 0: call(0, 0, 0); break; case 1: call(0, 0, 1); break;                                \
-    case 2: call(0, 1, 0); break; case 3: call(0, 1, 1); break;                                \
-    case 4: call(1, 0, 0); break; case 5: call(1, 0, 1); break;                                \
-    case 6: call(1, 1, 0); break; default: call(1, 1, 1);                                      \
-    }
-
-/* `tiles` runs as in the maps of channel_impl.h; streams: y is written past the caches.  What lies `ahead` in residual is
-   fetched, and in y, or in x where y streams; with 0, when nobody has fetched x either, what lies a little further in
-   all of them.  residual may be NULL; slope 0 is relu, and 1 no activation. */
-CHANNEL_INLINE void FN(forward_runs)(const int column, const int add, const int relu, int streams, int64_t tiles,
-                                     int64_t length, int64_t ahead, const REAL *x, const REAL *residual,
-                                     const REAL *restrict v, int64_t width, REAL slope, REAL *y)
+/* How many elements after x lie those that a map should fetch, where nothing has fetched x before. */
+CHANNEL_INLINE int64_t FN(further_of)(const Rows *rows, int cached)
 {
-#define CHUNK(j, to, n)                                                                                        \
-    do {                                                                                                       \
-        if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                 \
-        if (of_y) CHANNEL_FETCH_NEARER(y + j + of_y);                                                          \
-        if (add && near) CHANNEL_FETCH(residual + j + near);                                                   \
-        FN(forward_run)(column, add, relu, x + j, add ? residual + j : x, v + (column ? j : 0), width, slope,  \
-                        to, n);                                                                                \
-    } while (0)
-    const int64_t near = ahead ? ahead : fetched_from(0, tiles * length);
-    const int64_t of_x = streams || !ahead ? near : 0, of_y = streams ? 0 : near;
-    for (int64_t t = 0; t < tiles; t++, x += length, y += length, residual += add ? length : 0, v++)
-        if (streams) IN_LINES(y, length, CHUNK);
-        else IN_CHUNKS(y, length, CHUNK);
-#undef CHUNK
+    return cached ? 0 : rows->places >= LONG ? FURTHER : BESIDE;
 }
 
-/* The runs from `at` on. */
-static void FN(forward)(int column, int streams, int64_t at, int64_t tiles, int64_t length, int64_t ahead,
-                        const REAL *x, const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
+CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int streams, const Rows *rows, int64_t further,
+                                     const REAL *x, const REAL *residual, const REAL *v, int64_t width, REAL slope,
+                                     REAL *y)
 {
-    x += at;
-    y += at;
-    if (residual) residual += at;
-#define CALL(c, a, u) FN(forward_runs)(c, a, u, streams, tiles, length, ahead, x, residual, v, width, slope, y)
-    CHOOSE(column, residual != 0, slope == 0, CALL)
+#define HEAD(at) (streams ? stream_head(y + (at)) / (int64_t)sizeof *y : 0)
+#define VISIT(visit, whole, single) \
+    FN(forward_visit)(visit, whole, single, add, relu, streams, further, x, residual, v, width, slope, y)
+    EACH_VISIT(rows, HEAD, VISIT);
+#undef VISIT
+#undef HEAD
+}
+
+/* streams: y, which is no input, is written past the caches; cached: x is in the cache.  residual may be NULL; slope 0 is
+   relu, and 1 no activation. */
+static void FN(forward)(const Rows *rows, int streams, int cached, const REAL *x, const REAL *residual, const REAL *v,
+                        int64_t width, REAL slope, REAL *y)
+{
+    const int64_t further = FN(further_of)(rows, cached);
+    const REAL *added = (residual ? residual : x) + rows->start;
+    x += rows->start;
+    y += rows->start;
+#define RUNS(add, relu, streams) \
+    FN(forward_rows)(add, relu, streams, rows, further, x, added, v, width, slope, y)
+#define CALL(add, relu)                 \
+    if (streams) RUNS(add, relu, 1);    \
+    else RUNS(add, relu, 0)
+    if (residual && slope == 0) CALL(1, 1);
+    else if (residual) CALL(1, 0);
+    else if (slope == 0) CALL(0, 1);
+    else CALL(0, 0);
 #undef CALL
+#undef RUNS
 }
 
 /* ---- Backward ---- */
@@ -102,13 +131,13 @@ static void FN(positive_interval)(double mean, REAL high, REAL low, REAL factor,
     }
     /* Ranks in the direction in which it rises: 16 at once, which are nearly always enough */
     const int64_t middle = fabs(root) < 1e30 ? (rising ? FN(rank)((REAL)root) : -FN(rank)((REAL)root)) : 0;
-    int64_t below = middle - CHANNEL_LANES / 2, above = below + CHANNEL_LANES - 1, positive = 0;
-    for (int i = 0; i < CHANNEL_LANES; i++) positive += POSITIVE(OF(below + i));
-    if (positive > 0 && positive < CHANNEL_LANES) {
-        above = below + CHANNEL_LANES - positive;
+    int64_t below = middle - LANES / 2, above = below + LANES - 1, positive = 0;
+    for (int i = 0; i < LANES; i++) positive += POSITIVE(OF(below + i));
+    if (positive > 0 && positive < LANES) {
+        above = below + LANES - positive;
     } else {
         /* else steps that double until the end lies between `below`, where it is not positive, and `above` */
-        uint64_t step = CHANNEL_LANES;
+        uint64_t step = LANES;
         if (positive) {
             for (above = below; above > -limit && POSITIVE(OF(above)); step *= 2) {
                 below = above;
@@ -142,12 +171,12 @@ static void FN(positive_interval)(double mean, REAL high, REAL low, REAL factor,
    channels at a time, and where the end is none of these it is found as above. */
 static void FN(positive_intervals)(int64_t n, const double *mean, REAL *v, int64_t width)
 {
-    for (int64_t c = 0; c < n; c += CHANNEL_LANES, mean += CHANNEL_LANES, v += CHANNEL_LANES) {
-        const int64_t count = n - c < CHANNEL_LANES ? n - c : CHANNEL_LANES;
-        REAL high[CHANNEL_LANES] = {0}, low[CHANNEL_LANES] = {0}, factor[CHANNEL_LANES] = {0};
-        REAL scale[CHANNEL_LANES] = {0}, shift[CHANNEL_LANES] = {0}, end[CHANNEL_LANES];
-        double middle[CHANNEL_LANES] = {0};
-        INTEGER below[CHANNEL_LANES], positive[CHANNEL_LANES] = {0}, rising[CHANNEL_LANES];
+    for (int64_t c = 0; c < n; c += LANES, mean += LANES, v += LANES) {
+        const int64_t count = n - c < LANES ? n - c : LANES;
+        REAL high[LANES] = {0}, low[LANES] = {0}, factor[LANES] = {0};
+        REAL scale[LANES] = {0}, shift[LANES] = {0}, end[LANES];
+        double middle[LANES] = {0};
+        INTEGER below[LANES], positive[LANES] = {0}, rising[LANES];
         memcpy(high, v + HIGH * width, count * sizeof *v);
         memcpy(low, v + LOW * width, count * sizeof *v);
         memcpy(factor, v + FACTOR * width, count * sizeof *v);
@@ -155,29 +184,29 @@ static void FN(positive_intervals)(int64_t n, const double *mean, REAL *v, int64
         memcpy(shift, v + SHIFT * width, count * sizeof *v);
         memcpy(middle, mean, count * sizeof *mean);
         INDEPENDENT
-        for (int j = 0; j < CHANNEL_LANES; j++) {
+        for (int j = 0; j < LANES; j++) {
             const double slope = (double)factor[j] * scale[j], root = middle[j] - shift[j] / slope;
             const INTEGER rank = FN(rank)((REAL)root);
             rising[j] = slope > 0;
-            below[j] = (fabs(root) < 1e30 ? slope > 0 ? rank : -rank : 0) - CHANNEL_LANES / 2;
+            below[j] = (fabs(root) < 1e30 ? slope > 0 ? rank : -rank : 0) - LANES / 2;
         }
-        for (int i = 0; i < CHANNEL_LANES; i++) {
+        for (int i = 0; i < LANES; i++) {
             INDEPENDENT
-            for (int j = 0; j < CHANNEL_LANES; j++) {
+            for (int j = 0; j < LANES; j++) {
                 const REAL x = FN(of_rank)(rising[j] ? below[j] + i : -(below[j] + i));
                 positive[j] += ((x - high[j]) - low[j]) * factor[j] * scale[j] > -shift[j];
             }
         }
         INDEPENDENT
-        for (int j = 0; j < CHANNEL_LANES; j++) {
-            const INTEGER above = below[j] + CHANNEL_LANES - positive[j];
+        for (int j = 0; j < LANES; j++) {
+            const INTEGER above = below[j] + LANES - positive[j];
             end[j] = FN(of_rank)(rising[j] ? above : -above);
         }
         for (int64_t j = 0; j < count; j++) {
             REAL *from = v + FROM * width + j, *to = v + TO * width + j;
             *from = rising[j] ? end[j] : -INFINITY;
             *to = rising[j] ? INFINITY : end[j];
-            if (positive[j] == 0 || positive[j] == CHANNEL_LANES || factor[j] * scale[j] == 0)
+            if (positive[j] == 0 || positive[j] == LANES || factor[j] * scale[j] == 0)
                 FN(positive_interval)(mean[j], high[j], low[j], factor[j], scale[j], shift[j], from, to);
         }
     }
@@ -196,29 +225,16 @@ static void FN(put_vectors)(int64_t n, const double *mean, const double *inv_std
     if (intervals) FN(positive_intervals)(n, mean, v, width);
 }
 
-/* Whether the activation's output is positive. */
-#define OPEN(j)                                                                                      \
-    (sign == FROM_Y ? y[j] > 0                                                                       \
-     : sign == FROM_INTERVAL ? (x[j] >= VALUE(from)) & (x[j] <= VALUE(to))                           \
-     : sign == FROM_MAP ? MAPPED(x[j]) > 0                                                           \
+/* Whether the activation's output is positive; what is needed to find that. */
+#define OPEN(j)                                                            \
+    (sign == FROM_Y ? y[j] > 0                                             \
+     : sign == FROM_INTERVAL ? (x[j] >= from[j]) & (x[j] <= to[j])         \
+     : sign == FROM_MAP ? MAPPED(j) > 0                                    \
                         : 1)
-
-/* dz = dy where the activation's output is positive, else slope * dy. */
-CHANNEL_INLINE void FN(gradient_run)(const int column, const int sign, const int relu, const REAL *x, const REAL *y,
-                                     const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz, int64_t n)
-{
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
-    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width;
-    const REAL *from = v + FROM * width, *to = v + TO * width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
-    FIRST(REAL, from); FIRST(REAL, to);
-    INDEPENDENT
-    for (int64_t j = 0; j < n; j++) {
-        const int open = OPEN(j);
-        const REAL own = dy[j], other = relu ? 0 : own * slope;
-        dz[j] = open ? own : other;
-    }
-}
+#define SPREAD_SIGN()                                   \
+    SPREAD_MAP();                                       \
+    SPREAD(REAL, from, v + FROM * width);               \
+    SPREAD(REAL, to, v + TO * width)
 
 /* Call `call(sign, relu)`, which are constants in it. */
 #define CHOOSE_SIGN(sign, relu, call)                                                               \
@@ -230,228 +246,172 @@ CHANNEL_INLINE void FN(gradient_run)(const int column, const int sign, const int
     default: call(NO_ACTIVATION, 0);                                                                \
     }
 
-/* dz of runs as in the maps of channel_impl.h. */
-CHANNEL_INLINE void FN(gradient_runs)(const int column, const int sign, const int relu, int64_t at, int64_t tiles,
-                                      int64_t length, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                      int64_t width, REAL slope, REAL *dz)
+/* dz = dy where the activation's output is positive, else slope * dy. */
+CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, const int single, const int sign, const int relu,
+                                       const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
+                                       REAL slope, REAL *dz)
 {
-#define CHUNK(j, to, n)                                                                                     \
-    FN(gradient_run)(column, sign, relu, x + at + j, y + at + j, dy + at + j, v + (column ? j : t), width,  \
-                     slope, to, n)
-    for (int64_t t = 0; t < tiles; t++, at += length) IN_CHUNKS(dz + at, length, CHUNK);
-#undef CHUNK
+    SPREAD_SIGN();
+    x += visit->at;
+    y += visit->at;
+    dy += visit->at;
+    dz += visit->at;
+    for (int64_t i = 0; i < visit->count; i++) {
+        EACH_ELEMENT({
+            const int open = OPEN(j);
+            const REAL own = dy[j], other = relu ? 0 : own * slope;
+            dz[j] = open ? own : other;
+        })
+        x += visit->stride, y += visit->stride, dy += visit->stride, dz += visit->stride;
+    }
 }
 
-static void FN(gradient)(int column, int sign, int64_t at, int64_t tiles, int64_t length, const REAL *x,
-                         const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz)
+CHANNEL_INLINE void FN(gradient_rows)(const int sign, const int relu, const Rows *rows, const REAL *x, const REAL *y,
+                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz)
 {
-    if (!y) y = x;
-#define CALL(sign, relu)                                                                                      \
-    if (column) FN(gradient_runs)(1, sign, relu, at, tiles, length, x, y, dy, v, width, slope, dz);           \
-    else FN(gradient_runs)(0, sign, relu, at, tiles, length, x, y, dy, v, width, slope, dz)
+#define VISIT(visit, whole, single) FN(gradient_visit)(visit, whole, single, sign, relu, x, y, dy, v, width, slope, dz)
+    EACH_VISIT(rows, NO_HEAD, VISIT);
+#undef VISIT
+}
+
+static void FN(gradient)(int sign, const Rows *rows, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
+                         int64_t width, REAL slope, REAL *dz)
+{
+    y = (y ? y : x) + rows->start;
+    x += rows->start;
+    dy += rows->start;
+    dz += rows->start;
+#define CALL(sign, relu) FN(gradient_rows)(sign, relu, rows, x, y, dy, v, width, slope, dz)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
 
-/* Add 16 dz and dz * x to the lanes; see add_lanes.  What is 0 or dy is chosen as it is converted, which takes half the
-   instructions. */
-CHANNEL_INLINE void FN(add_gradients)(const int sign, const int relu, const REAL *x, const REAL *y, const REAL *dy,
-                                      const REAL *v, int64_t width, REAL slope, const int64_t *mask,
-                                      lanes_part *first, lanes_part *second)
+/* sum = sum dz and dot = sum dz * x, as sum_rows does it.  What is 0 or dy is chosen as it is converted, which takes half the
+   instructions, where that can be. */
+CHANNEL_INLINE void FN(gradient_sums_of)(const int sign, const int relu, const Rows *rows, const REAL *x,
+                                         const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                                         double *sum, double *dot)
 {
     const int chosen = sign == NO_ACTIVATION || (relu && sign != FROM_MAP);
-    const double from = v[FROM * width], to = v[TO * width];
-    REAL dz[CHANNEL_LANES];
-    if (!chosen) FN(gradient_run)(0, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
-#pragma GCC unroll 8
-    for (int k = 0; k < PARTS; k++) {
-        if (mask && !mask[(k + 1) * PART - 1]) continue;
-        const lanes_part at = FN(part_of)(x + k * PART);
-        lanes_part z = FN(part_of)((chosen ? dy : dz) + k * PART);
-        if (chosen && sign == FROM_INTERVAL) z = LANES_WHERE((at >= from) & (at <= to), z);
-        if (chosen && sign == FROM_Y) z = LANES_WHERE(FN(part_of)(y + k * PART) > 0, z);
-        if (mask) z = LANES_WHERE(*(const lanes_mask *)(mask + k * PART), z);
-        first[k] += z;
-        second[k] = FN(sum_of_product)(second[k], z, at);
-    }
+    REAL room[3][LANES], dz[LANES];
+#define READY()                                                                                 \
+    lanes_part from_parts[PARTS], to_parts[PARTS];                                              \
+    SPREAD_SIGN();                                                                              \
+    for (int k = 0; k < PARTS; k++) from_parts[k] = FN(part_of)(from + k * PART);               \
+    for (int k = 0; k < PARTS; k++) to_parts[k] = FN(part_of)(to + k * PART)
+#define ASK(at)                                                                                 \
+    do {                                                                                        \
+        CHANNEL_FETCH(all_x + (at));                                                            \
+        CHANNEL_FETCH(all_dy + (at));                                                           \
+        if (sign == FROM_Y) CHANNEL_FETCH(all_y + (at));                                        \
+    } while (0)
+#define ADD(at, n, mask, first, second)                                                         \
+    do {                                                                                        \
+        const REAL *x = FN(padded)(all_x + (at), n, room[0]);                                   \
+        const REAL *y = sign == FROM_Y ? FN(padded)(all_y + (at), n, room[1]) : x;              \
+        const REAL *dy = FN(padded)(all_dy + (at), n, room[2]);                                 \
+        const int64_t *which = mask;                                                            \
+        if (!chosen) {                                                                          \
+            INDEPENDENT                                                                         \
+            for (int j = 0; j < LANES; j++) {                                                   \
+                const int open = OPEN(j);                                                       \
+                const REAL other = relu ? 0 : dy[j] * slope;                                    \
+                dz[j] = open ? dy[j] : other;                                                   \
+            }                                                                                   \
+        }                                                                                       \
+        _Pragma("GCC unroll 8")                                                                 \
+        for (int k = 0; k < PARTS; k++) {                                                       \
+            const lanes_part value = FN(part_of)(x + k * PART);                                 \
+            lanes_part z = FN(part_of)((chosen ? dy : dz) + k * PART);                          \
+            if (chosen && sign == FROM_INTERVAL)                                                \
+                z = LANES_WHERE((value >= from_parts[k]) & (value <= to_parts[k]), z);          \
+            if (chosen && sign == FROM_Y) z = LANES_WHERE(FN(part_of)(y + k * PART) > 0, z);    \
+            if (which) z = LANES_WHERE(PART_OF_MASK(which, k), z);                              \
+            first[k] += z;                                                                      \
+            second[k] = FN(sum_of_product)(second[k], z, value);                                \
+        }                                                                                       \
+    } while (0)
+    const REAL *const all_x = x + rows->start, *const all_dy = dy + rows->start;
+    const REAL *const all_y = (y ? y : x) + rows->start;
+    SUM_ROWS(rows, READY, ASK, ADD, sum, dot);
+#undef READY
+#undef ASK
+#undef ADD
 }
 
-/* Add a run of 16 elements or more to the lanes; what lies `ahead` in the tensors that are read is fetched, but dy if
-   that is done `later`. */
-CHANNEL_INLINE void FN(add_gradients_of_run)(const int sign, const int relu, int64_t length, int64_t ahead, int later,
-                                             const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                             int64_t width, REAL slope, lanes_part *first, lanes_part *second)
+static void FN(gradient_sums)(int sign, const Rows *rows, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
+                              int64_t width, REAL slope, double *sum, double *dot)
 {
-    const int64_t rest = length % CHANNEL_LANES, whole = length - rest, last = length - CHANNEL_LANES;
-    for (int64_t i = 0; i < whole; i += CHANNEL_LANES) {
-        if (ahead) CHANNEL_FETCH(x + i + ahead);
-        if (ahead && !later) CHANNEL_FETCH(dy + i + ahead);
-        if (ahead && sign == FROM_Y) CHANNEL_FETCH(y + i + ahead);
-        FN(add_gradients)(sign, relu, x + i, y + i, dy + i, v, width, slope, 0, first, second);
-    }
-    if (rest)
-        FN(add_gradients)(sign, relu, x + last, y + last, dy + last, v, width, slope, channel_masks + rest,
-                          first, second);
-}
-
-/* sum = sum dz and dot = sum dz * x, by row, as sum_runs does it; the first run is at `start`. */
-CHANNEL_INLINE void FN(gradient_sums_of_runs)(const int sign, const int relu, int64_t start, int64_t count,
-                                              int64_t stride, int64_t tiles, int64_t length, int64_t ahead,
-                                              int64_t turn, int later, const REAL *x, const REAL *y, const REAL *dy,
-                                              const REAL *v, int64_t width, REAL slope, double *sum, double *dot)
-{
-    lanes_part sums[TOGETHER][2][PARTS];
-    later = later && ahead && length < LONG;
-    if (tiles == 1) {               /* the lanes of one channel stay in registers: 0.95 of the time at 28 x 28 */
-        lanes_part a[PARTS] = {0}, b[PARTS] = {0};
-        for (int64_t run = 0; run < count; run++, start += stride)
-            FN(add_gradients_of_run)(sign, relu, length, fetched_from(run < count - 1 ? ahead : turn, length), later,
-                                     x + start, y + start, dy + start, v, width, slope, a, b);
-        *sum = lanes_total((const double *)a);
-        *dot = lanes_total((const double *)b);
-        return;
-    }
-    for (int64_t run = 0; run < count; run++, start += stride) {
-        const int64_t next = fetched_from(run < count - 1 ? ahead : turn, length);
-        for (int64_t t = 0, at = start; t < tiles; t++, at += length) {
-            BORROWED(sums[t], a, b, run == 0);
-            FN(add_gradients_of_run)(sign, relu, length, next, later, x + at, y + at, dy + at, v + t, width, slope,
-                                     a, b);
-            GIVEN_BACK(sums[t], a, b);
-        }
-    }
-    for (int64_t t = 0; t < tiles; t++) {
-        sum[t] = lanes_total((const double *)sums[t][0]);
-        dot[t] = lanes_total((const double *)sums[t][1]);
-    }
-}
-
-static void FN(gradient_sums_of_rows)(int sign, int64_t start, int64_t count, int64_t stride, int64_t tiles,
-                                      int64_t length, int64_t ahead, int64_t turn, int later, const REAL *x,
-                                      const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
-                                      double *sum, double *dot)
-{
-    if (!y) y = x;
-#define CALL(sign, relu)                                                                                    \
-    FN(gradient_sums_of_runs)(sign, relu, start, count, stride, tiles, length, ahead, turn, later, x, y, dy, v, \
-                              width, slope, sum, dot)
-    CHOOSE_SIGN(sign, slope == 0, CALL)
-#undef CALL
-}
-
-/* Columns [j, j + 16) of `count` rows, all of which are whole; see sum_columns. */
-CHANNEL_INLINE void FN(gradient_sums_of_lanes)(const int sign, const int relu, int64_t count, int64_t stride,
-                                               const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                               int64_t width, REAL slope, double *sum, double *dot)
-{
-    lanes_part first[PARTS] = {0}, second[PARTS] = {0};
-    REAL dz[CHANNEL_LANES];
-    for (int64_t run = 0; run < count; run++, x += stride, y += stride, dy += stride) {
-        FN(gradient_run)(1, sign, relu, x, y, dy, v, width, slope, dz, CHANNEL_LANES);
-        FN(add_lanes)(SUM_AND_DOT, dz, x, 0, 0, first, second);
-    }
-    memcpy(sum, first, sizeof first);
-    memcpy(dot, second, sizeof second);
-}
-
-/* The same by column; see sum_columns. */
-CHANNEL_INLINE void FN(gradient_sums_of_rows_of)(const int sign, const int relu, int64_t count, int64_t stride,
-                                                 int64_t length, int64_t size, const REAL *x, const REAL *y,
-                                                 const REAL *dy, const REAL *v, int64_t width, REAL slope,
-                                                 double *sum, double *dot)
-{
-    for (int64_t k = 0; k < length; k += CHANNEL_LANES) {
-        const int64_t j = lanes_from(k, length), n = length < CHANNEL_LANES ? length : CHANNEL_LANES;
-        const int64_t whole = n == CHANNEL_LANES ? whole_rows(count, stride, size - j) : 0;
-        double sums[CHANNEL_LANES], dots[CHANNEL_LANES];
-        REAL dz[CHANNEL_LANES];
-        FN(gradient_sums_of_lanes)(sign, relu, whole, stride, x + j, y + j, dy + j, v + j, width, slope, sums, dots);
-        for (int64_t run = whole; run < count; run++) {
-            const int64_t at = run * stride + j, rest = size - at < n ? size - at : n;
-            if (rest <= 0) break;
-            FN(gradient_run)(1, sign, relu, x + at, y + at, dy + at, v + j, width, slope, dz, rest);
-            for (int64_t i = 0; i < rest; i++) sums[i] += dz[i], dots[i] += (double)dz[i] * x[at + i];
-        }
-        memcpy(sum + j, sums, n * sizeof *sums);
-        memcpy(dot + j, dots, n * sizeof *dots);
-    }
-}
-
-static void FN(gradient_sums_of_columns)(int sign, int64_t start, int64_t count, int64_t stride, int64_t length,
-                                         int64_t size, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
-                                         int64_t width, REAL slope, double *sum, double *dot)
-{
-    if (!y) y = x;
-#define CALL(sign, relu)                                                                                          \
-    FN(gradient_sums_of_rows_of)(sign, relu, count, stride, length, size - start, x + start, y + start, dy + start, \
-                                 v, width, slope, sum, dot)
+#define CALL(sign, relu) FN(gradient_sums_of)(sign, relu, rows, x, y, dy, v, width, slope, sum, dot)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 }
 
 /* dx = dz * by_dz + constant + ((x - high) - low) * by_x, or dz * by_dz alone with frozen statistics */
-CHANNEL_INLINE void FN(backward_run)(const int column, const int sign, const int relu, const int frozen,
-                                     const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
-                                     REAL slope, REAL *dx, int64_t n)
+CHANNEL_INLINE void FN(backward_visit)(const Visit *visit, const int whole, const int single, const int sign, const int relu,
+                                       const int frozen, const int streams, int64_t further, const REAL *x,
+                                       const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
+                                       REAL *dx)
 {
-    const REAL *high = v + HIGH * width, *low = v + LOW * width, *factor = v + FACTOR * width;
-    const REAL *scale = v + SCALE * width, *shift = v + SHIFT * width, *from = v + FROM * width, *to = v + TO * width;
-    const REAL *by_dz = v + BY_DZ * width, *by_x = v + BY_X * width, *constant = v + CONSTANT * width;
-    FIRST(REAL, high); FIRST(REAL, low); FIRST(REAL, factor); FIRST(REAL, scale); FIRST(REAL, shift);
-    FIRST(REAL, from); FIRST(REAL, to); FIRST(REAL, by_dz); FIRST(REAL, by_x); FIRST(REAL, constant);
-    INDEPENDENT
-    for (int64_t j = 0; j < n; j++) {
-        const REAL centred = (x[j] - VALUE(high)) - VALUE(low);
+    SPREAD_SIGN();
+    SPREAD(REAL, by_dz, v + BY_DZ * width);
+    SPREAD(REAL, by_x, v + BY_X * width);
+    SPREAD(REAL, constant, v + CONSTANT * width);
+    x += visit->at;
+    y += visit->at;
+    dy += visit->at;
+    dx += visit->at;
+#define FETCH                                                                           \
+    if (whole && further && (!frozen || sign != NO_ACTIVATION)) CHANNEL_FETCH(x + further); \
+    if (whole && further) CHANNEL_FETCH(dy + further)
+#define STEP x += visit->stride, y += visit->stride, dy += visit->stride, dx += visit->stride
+    EACH_STEP(dx, FETCH, STEP, {
+        const REAL centred = (x[j] - high[j]) - low[j];
         const int open = OPEN(j);
         const REAL own = dy[j], other = relu ? 0 : own * slope, dz = open ? own : other;
-        if (frozen) dx[j] = dz * VALUE(by_dz);
-        else dx[j] = (dz * VALUE(by_dz) + VALUE(constant)) + centred * VALUE(by_x);
-    }
+        if (frozen) result[j] = dz * by_dz[j];
+        else result[j] = (dz * by_dz[j] + constant[j]) + centred * by_x[j];
+    })
+#undef FETCH
+#undef STEP
 }
 
-/* dx of `tiles` runs as in the maps of channel_impl.h; streams: it is written past the caches.  What lies `ahead` in dx
-   is fetched, or in dy where dx streams: that of the next group.  With 0, what lies a little further in dx, or in what is
-   read. */
-CHANNEL_INLINE void FN(backward_runs)(const int column, const int sign, const int relu, const int frozen, int streams,
-                                      int64_t tiles, int64_t length, int64_t ahead, const REAL *x, const REAL *y,
-                                      const REAL *dy, const REAL *restrict v, int64_t width, REAL slope, REAL *dx)
+CHANNEL_INLINE void FN(backward_rows)(const int sign, const int relu, const int frozen, const int streams,
+                                      const Rows *rows, int64_t further, const REAL *x, const REAL *y,
+                                      const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
 {
-#define CHUNK(j, to, n)                                                                                            \
-    do {                                                                                                           \
-        if (of_x) CHANNEL_FETCH(x + j + of_x);                                                                     \
-        if (of_dy) CHANNEL_FETCH(dy + j + of_dy);                                                                  \
-        if (of_dx) CHANNEL_FETCH_NEARER(dx + j + of_dx);                                                           \
-        FN(backward_run)(column, sign, relu, frozen, x + j, y + j, dy + j, v + (column ? j : 0), width, slope,     \
-                         to, n);                                                                                   \
-    } while (0)
-    const int64_t near = ahead ? ahead : fetched_from(0, tiles * length);
-    const int64_t of_x = streams && !ahead ? near : 0, of_dy = streams ? near : 0, of_dx = streams ? 0 : near;
-    for (int64_t t = 0; t < tiles; t++, x += length, y += length, dy += length, dx += length, v++)
-        if (streams) IN_LINES(dx, length, CHUNK);
-        else IN_CHUNKS(dx, length, CHUNK);
-#undef CHUNK
+#define HEAD(at) (streams ? stream_head(dx + (at)) / (int64_t)sizeof *dx : 0)
+#define VISIT(visit, whole, single) \
+    FN(backward_visit)(visit, whole, single, sign, relu, frozen, streams, further, x, y, dy, v, width, slope, dx)
+    EACH_VISIT(rows, HEAD, VISIT);
+#undef VISIT
+#undef HEAD
 }
 
-/* The runs from `at` on. */
-static void FN(backward)(int column, int sign, int frozen, int streams, int64_t at, int64_t tiles, int64_t length,
-                         int64_t ahead, const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
-                         REAL slope, REAL *dx)
+/* streams: dx, which is no input, is written past the caches; cached: x and dy are in the cache. */
+static void FN(backward)(int sign, int frozen, const Rows *rows, int streams, int cached, const REAL *x, const REAL *y,
+                         const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
 {
-    y = (y ? y : x) + at;
-    x += at;
-    dy += at;
-    dx += at;
-#define RUNS(column, sign, relu, frozen)                                                                            \
-    FN(backward_runs)(column, sign, relu, frozen, streams, tiles, length, ahead, x, y, dy, v, width, slope, dx)
-#define CALL(sign, relu)                                            \
-    if (column && frozen) RUNS(1, sign, relu, 1);                   \
-    else if (column) RUNS(1, sign, relu, 0);                        \
-    else if (frozen) RUNS(0, sign, relu, 1);                        \
-    else RUNS(0, sign, relu, 0)
+    const int64_t further = FN(further_of)(rows, cached);
+    y = (y ? y : x) + rows->start;
+    x += rows->start;
+    dy += rows->start;
+    dx += rows->start;
+#define RUNS(sign, relu, frozen, streams) \
+    FN(backward_rows)(sign, relu, frozen, streams, rows, further, x, y, dy, v, width, slope, dx)
+#define CALL(sign, relu)                                    \
+    if (frozen && streams) RUNS(sign, relu, 1, 1);          \
+    else if (frozen) RUNS(sign, relu, 1, 0);                \
+    else if (streams) RUNS(sign, relu, 0, 1);               \
+    else RUNS(sign, relu, 0, 0)
     CHOOSE_SIGN(sign, slope == 0, CALL)
 #undef CALL
 #undef RUNS
 }
 
 #undef OPEN
+#undef SPREAD_SIGN
+#undef SPREAD_MAP
 #undef MAPPED
+#undef CHOOSE_SIGN
+#undef EACH_STEP

@@ -1,14 +1,20 @@
-/* The inner loops of channel.pyx and batch_norm.pyx: sums and maps of runs of elements of one channel (by row),
-   or of rows of elements of many channels (by column); plan.pxd says how tensors are cut into these.
+/* The inner loops of channel.pyx and batch_norm.pyx: sums and maps of rows of elements; plan.pxd says how tensors are
+   cut into these.
 
-   - By row, a sum is kept in 16 double-precision lanes, in vectors of the compiler's own kind.  16 elements at a
-     time go to the 16 lanes; what is left at the end of a run is taken together with elements before it, which
-     are masked out, so a run needs 16 elements at least.  The lanes are added in a fixed order.  Width of
-     the registers, and with it the instruction-set level, cannot change a bit.
-   - By column, every column has a sum of its own.
-   - Maps are plain loops over 16 elements, which the compiler turns into vector code; see IN_CHUNKS.  They promise it
-     that elements do not depend on each other, though an output may be an input: each element is read before it is
-     written. */
+   All of them take 16 elements at a time, and many such that have the same values of the vectors over the channels one
+   after the other, so that these stay in registers, and sums too:
+
+   - along a row, where a channel has LONG places or more;
+   - else across the rows, which are images: 16 columns of one, the same of the next.  Lines are read whole and
+     at their beginnings, if rows begin there, however short a channel is; only at its end have lanes different values.
+
+   A sum is kept in 16 double-precision lanes, in vectors of the compiler's own kind.  What is left at the end of a row is
+   taken together with elements before it, which are masked out.  The lanes are added in a fixed order.  Width of the
+   registers, and with it the instruction-set level, cannot change a bit.
+
+   Maps are plain loops over 16 elements, which the compiler turns into vector code.  They promise it that elements do
+   not depend on each other, though an output may be an input: each element is read before it is written, and none is
+   written twice. */
 #ifndef CAFFEBN_CHANNEL_H
 #define CAFFEBN_CHANNEL_H
 
@@ -40,9 +46,8 @@ typedef double lanes_part __attribute__((vector_size(CHANNEL_BYTES)));
 typedef int64_t lanes_mask __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
 
 enum {
-    CHANNEL_LANES = LANES,
     PART = CHANNEL_BYTES / 8,               /* doubles of a register */
-    PARTS = CHANNEL_LANES / PART            /* registers for all lanes */
+    PARTS = LANES / PART                    /* registers for all lanes */
 };
 
 /* What is summed; see the loops. */
@@ -50,68 +55,107 @@ enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
 enum {
     SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
-    LONG = 512,                             /* elements in a row for which it pays to fetch what lies */
-    FURTHER = 1024,                         /* so many elements further */
-    TOGETHER = 64                           /* channels, at most, that are summed image by image */
+    LONG = 512,                             /* places of a channel from which on rows are visited along */
+    FURTHER = 1024,                         /* elements after those that a sum reads along a row, and */
+    BESIDE = 128,                           /* across rows, which are fetched meanwhile; */
+    BEFORE = 32,                            /* after those that a map writes, */
+    TOGETHER = 8                            /* in so many rows at a time */
 };
 
-static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = {
+/* Rows of elements, from `start` on, `stride` apart; `size` elements lie behind the start, the last row may be cut there.
+   Spans of `places` elements of a row have one value of a vector over the channels in common; with places = 1 each
+   element has its own. */
+typedef struct {
+    int64_t start, stride, count, length, places, size;
+} Rows;
+
+/* 16 elements, or n, of which the first `skip` were visited before, `at` so many from the start: `count` times, `stride`
+   apart.  Vectors have their values from `vector` on: one for each lane (`single`), or one for all that are `left` of a
+   span and the next for the others. */
+typedef struct {
+    int64_t at, count, stride, vector;
+    int n, skip, left;
+} Visit;
+
+/* The values of a vector for the lanes of a visit; behind the end of a vector there are 16 that may be read.  That
+   `single` is a constant where this is used keeps them in registers. */
+#define SPREAD(type, name, of)                                                                  \
+    type name[LANES];                                                                           \
+    do {                                                                                        \
+        const type *source = (of) + visit->vector;                                              \
+        const type here = source[0], next = source[visit->left < visit->n];                     \
+        INDEPENDENT                                                                             \
+        for (int lane = 0; lane < LANES; lane++)                                                \
+            name[lane] = single ? source[lane] : lane < visit->left ? here : next;              \
+    } while (0)
+
+/* Call `call(visit, whole, single)`, the last two of which are constants, so that each element is visited once;
+   `head(at)` elements from there on stand before the first whole line of a row that is visited along. */
+#define EACH_VISIT(rows, head, call)                                                                          \
+    do {                                                                                                      \
+        const Rows *of = (rows);                                                                              \
+        if (of->places >= LONG) {                                                                             \
+            for (int64_t row = 0; row < of->count; row++)                                                     \
+                for (int64_t t = 0; t * of->places < of->length; t++) {                                       \
+                    const int64_t at = row * of->stride + t * of->places, first = head(at);                   \
+                    const int64_t lines = (of->places - first) / LANES, rest = (of->places - first) % LANES;   \
+                    Visit visit[1] = {{at + first, lines, LANES, t, LANES, 0, LANES}};                        \
+                    call(visit, 1, 0);                                                                        \
+                    for (int end = !first; end < 1 + (rest > 0); end++) {                                     \
+                        visit->at = end ? at + of->places - LANES : at, visit->count = 1;                     \
+                        visit->n = end ? LANES : (int)first, visit->skip = end ? (int)(LANES - rest) : 0;     \
+                        call(visit, 0, 0);                                                                    \
+                    }                                                                                         \
+                }                                                                                             \
+        } else {                                                                                              \
+            for (int64_t row = 0, count; row < of->count; row += count) {                                     \
+                const int64_t at = row * of->stride, length = row_length(of, row), whole = length / LANES;    \
+                const int64_t j = lanes_from(whole * LANES, length);                                          \
+                count = rows_together(of, row);                                                               \
+                if (of->places == 1)                                                                          \
+                    for (int64_t k = 0; k < whole * LANES; k += LANES) {                                      \
+                        const Visit visit[1] = {{at + k, count, of->stride, k, LANES, 0, 0}};                 \
+                        call(visit, 1, 1);                                                                    \
+                    }                                                                                         \
+                else                                                                                          \
+                    for (int64_t k = 0, t = 0, left = of->places; k < whole * LANES; k += LANES, left -= LANES) { \
+                        if (left <= 0) t++, left += of->places;                                               \
+                        const Visit visit[1] = {{at + k, count, of->stride, t, LANES, 0,                      \
+                                                 (int)(left < LANES ? left : LANES)}};                        \
+                        call(visit, 1, 0);                                                                    \
+                    }                                                                                         \
+                if (whole * LANES < length) {                                                                 \
+                    const int n = length < LANES ? (int)length : LANES, skip = (int)(whole * LANES - j);      \
+                    const int64_t last = of->places == 1 ? j : (length - 1) / of->places;                     \
+                    const Visit visit[1] = {{at + j, count, of->stride, last, n, skip, n}};                   \
+                    if (of->places == 1) call(visit, 0, 1);                                                   \
+                    else call(visit, 0, 0);                                                                   \
+                }                                                                                             \
+            }                                                                                                 \
+        }                                                                                                     \
+    } while (0)
+
+#define NO_HEAD(at) 0
+
+/* For masks: which of 16 lanes lie before a place, or from it on. */
+static const int64_t channel_masks[3 * LANES] __attribute__((unused)) = {
     0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
 };
+
+CHANNEL_INLINE const int64_t *lanes_before(int64_t place) { return channel_masks + 2 * LANES - place; }
+CHANNEL_INLINE const int64_t *lanes_after(int64_t place) { return channel_masks + LANES - place; }
+
+/* Lanes that do not count become 0. */
+#define LANES_WHERE(mask, lanes) ((lanes_part)((lanes_mask)(lanes) & (lanes_mask)(mask)))
+#define PART_OF_MASK(mask, k) (*(const lanes_mask *)((mask) + (k) * PART))
 
 /* Ask for 16 elements to be brought into the second-level cache. */
 #define CHANNEL_FETCH(p) CHANNEL_ASK(p, 2)
 /* Into the first: for what will be written, as a store that misses it holds up all stores behind it. */
 #define CHANNEL_FETCH_NEARER(p) CHANNEL_ASK(p, 3)
 #define CHANNEL_ASK(p, locality)                                                                        \
-    for (int64_t asked = 0; asked < CHANNEL_LANES; asked += 64 / sizeof(*(p)))                           \
+    for (int64_t asked = 0; asked < LANES; asked += 64 / sizeof(*(p)))                                   \
         __builtin_prefetch((p) + asked, 0, locality)
-
-/* Map n elements by call(j, to, m), which reads m elements from j on and writes them to `to`: 16 at a time, and what is
-   left at the end together with elements before it.  Those are read before they are written, as y may be an input. */
-#define IN_CHUNKS(y, n, call)                                                                           \
-    do {                                                                                                \
-        if ((n) < CHANNEL_LANES) {                                                                      \
-            call(0, y, n);                                                                              \
-        } else {                                                                                        \
-            __typeof__(*(y)) last[CHANNEL_LANES];                                                       \
-            if ((n) % CHANNEL_LANES) call((n) - CHANNEL_LANES, last, CHANNEL_LANES);                    \
-            for (int64_t chunk = 0; chunk <= (n) - CHANNEL_LANES; chunk += CHANNEL_LANES)               \
-                call(chunk, (y) + chunk, CHANNEL_LANES);                                                \
-            if ((n) % CHANNEL_LANES) memcpy((y) + (n) - CHANNEL_LANES, last, sizeof last);              \
-        }                                                                                               \
-    } while (0)
-
-/* The same, written past the caches: whole lines of y, which is no input, and what is left at both ends as usual. */
-#define IN_LINES(y, n, call)                                                                            \
-    do {                                                                                                \
-        if ((n) < CHANNEL_LANES) {                                                                      \
-            call(0, y, n);                                                                              \
-        } else {                                                                                        \
-            __typeof__(*(y)) line[CHANNEL_LANES] __attribute__((aligned(STREAM_LINE)));                 \
-            int64_t chunk = stream_head(y) / (int64_t)sizeof *line;                                     \
-            if (chunk) {                                                                                \
-                call(0, line, CHANNEL_LANES);                                                           \
-                memcpy(y, line, chunk * sizeof *line);                                                  \
-            }                                                                                           \
-            for (; chunk <= (n) - CHANNEL_LANES; chunk += CHANNEL_LANES) {                              \
-                call(chunk, line, CHANNEL_LANES);                                                       \
-                stream_lines((y) + chunk, line, sizeof line);                                           \
-            }                                                                                           \
-            if (chunk < (n)) {                                                                          \
-                call((n) - CHANNEL_LANES, line, CHANNEL_LANES);                                         \
-                memcpy((y) + chunk, line + CHANNEL_LANES - ((n) - chunk), ((n) - chunk) * sizeof *line); \
-            }                                                                                           \
-        }                                                                                               \
-    } while (0)
-
-/* The lanes of two sums in registers for as long as a run takes; before the first run they are 0. */
-#define BORROWED(sums, a, b, first)                                                         \
-    lanes_part a[PARTS] = {0}, b[PARTS] = {0};                                              \
-    if (!(first))                                                                           \
-        for (int part = 0; part < PARTS; part++) a[part] = (sums)[0][part], b[part] = (sums)[1][part]
-#define GIVEN_BACK(sums, a, b) \
-    for (int part = 0; part < PARTS; part++) (sums)[0][part] = a[part], (sums)[1][part] = b[part]
 
 /* A register of doubles made of floats in memory.  Spelled out it is one instruction; of __builtin_convertvector, gcc
    makes five. */
@@ -123,6 +167,9 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 #define part_of_float(x) (lanes_part){(x)[0], (x)[1]}
 #endif
 
+typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
+#define part_of_double(x) (*(const unaligned_part *)(x))
+
 /* c + a * b.  A product of two floats is exact in double precision: fused or not, the sum has the same bits. */
 #define sum_of_product_double(c, a, b) ((c) + (a) * (b))
 #if CHANNEL_BYTES == 64
@@ -133,29 +180,49 @@ static const int64_t channel_masks[2 * CHANNEL_LANES] __attribute__((unused)) = 
 #define sum_of_product_float sum_of_product_double
 #endif
 
-/* Lanes that do not count become 0. */
-#define LANES_WHERE(mask, lanes) ((lanes_part)((lanes_mask)(lanes) & (lanes_mask)(mask)))
-
-typedef double unaligned_part __attribute__((vector_size(CHANNEL_BYTES), aligned(8), may_alias));
-#define part_of_double(x) (*(const unaligned_part *)(x))
-
-/* How far from what a sum reads lies what is to be fetched. */
-CHANNEL_INLINE int64_t fetched_from(int64_t ahead, int64_t length)
-{
-    return length >= LONG ? FURTHER : ahead;
-}
-
 /* Where the 16 of `length` columns begin that hold those from k on: before k, if there are not so many behind. */
 CHANNEL_INLINE int64_t lanes_from(int64_t k, int64_t length)
 {
-    return length - k >= CHANNEL_LANES || length < CHANNEL_LANES ? k : length - CHANNEL_LANES;
+    return length - k >= LANES || length < LANES ? k : length - LANES;
 }
 
-/* How many of `count` rows, `stride` apart, have 16 elements before the end, `size` elements after the first. */
-CHANNEL_INLINE int64_t whole_rows(int64_t count, int64_t stride, int64_t size)
+/* How many elements row `row` has: all of them, but where the tensor ends. */
+CHANNEL_INLINE int64_t row_length(const Rows *rows, int64_t row)
 {
-    const int64_t whole = size < CHANNEL_LANES ? 0 : (size - CHANNEL_LANES) / stride + 1;
-    return whole < count ? whole : count;
+    const int64_t left = rows->size - row * rows->stride;
+    return left < rows->length ? left : rows->length;
+}
+
+/* How many rows from `row` on a map visits together: not one that is cut with others. */
+CHANNEL_INLINE int64_t rows_together(const Rows *rows, int64_t row)
+{
+    int64_t count = 1;
+    while (count < TOGETHER && row + count < rows->count && row_length(rows, row + count) == rows->length) count++;
+    return count;
+}
+
+/* How many rows have 16 elements from column j on. */
+CHANNEL_INLINE int64_t whole_rows(const Rows *rows, int64_t j)
+{
+    const int64_t size = rows->size - j, whole = size < LANES ? 0 : (size - LANES) / rows->stride + 1;
+    return whole < rows->count ? whole : rows->count;
+}
+
+/* Add the lanes `u` of 16 columns, of which the first `skip` were counted before, to the sum of a channel that ends before
+   lane `end`.  If it does end there, the total is written (if it is wanted) and the sum of the next channel begun; return
+   whether it does. */
+CHANNEL_INLINE int lanes_folded(const lanes_part *u, int64_t skip, int64_t end, lanes_part *sum, double *total)
+{
+    if (skip == 0 && end > LANES) {
+        for (int k = 0; k < PARTS; k++) sum[k] += u[k];
+        return 0;
+    }
+    const int64_t *own = lanes_before(end < LANES ? end : LANES), *new = lanes_after(skip);
+    for (int k = 0; k < PARTS; k++) sum[k] += LANES_WHERE(PART_OF_MASK(own, k) & PART_OF_MASK(new, k), u[k]);
+    if (end > LANES) return 0;
+    if (total) *total = lanes_total((const double *)sum);
+    for (int k = 0; k < PARTS; k++) sum[k] = LANES_WHERE(~PART_OF_MASK(own, k), u[k]);
+    return 1;
 }
 
 #define IMPL "channel_impl.h"

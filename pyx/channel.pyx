@@ -13,59 +13,45 @@ from libc.stdint cimport int64_t
 from common cimport real
 from plan cimport (
     DOT,
+    LANES,
     SUM,
     SUM_AND_DOT,
+    Item,
     Moments,
     Plan,
-    Strip,
-    group_channel,
-    group_tile,
-    moments_of_all,
-    moments_of_group,
+    Rows,
+    is_grouped,
+    moments_by_plan,
     plan_of,
     put,
     spread,
     strip_number,
-    strip_of,
-    sum_item,
-    sum_of_item,
-    sums_of_group,
+    sums_of_all,
+    sums_of_tile,
+    tile_channel,
+    tile_of_all,
     total_of,
 )
 
 cdef extern from "channel.h" nogil:
-    void normalize_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *high, const float *low,
-        const float *factor,
-        float *y)
-    void normalize_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *high,
-        const double *low, const double *factor,
-        double *y)
-    void affine_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *scale,
-        const float *shift, float *y)
-    void affine_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *scale,
-        const double *shift, double *y)
+    void normalize_float(const Rows *rows, const float *x, const float *high, const float *low, const float *factor, float *y)
+    void affine_float(const Rows *rows, const float *x, const float *scale, const float *shift, float *y)
     void normalize_backward_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *dy, const float *y,
-        const double *mean_dy, const double *mean_dy_y, const double *inv_std, float *dx)
+        const Rows *rows, const float *dy, const float *y, const double *mean_dy, const double *mean_dy_y,
+        const double *inv_std, float *dx)
+    void prelu_float(const Rows *rows, const float *x, const float *value, const float *slope, float *y)
+    void normalize_double(const Rows *rows, const double *x, const double *high, const double *low, const double *factor, double *y)
+    void affine_double(const Rows *rows, const double *x, const double *scale, const double *shift, double *y)
     void normalize_backward_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *dy, const double *y,
-        const double *mean_dy, const double *mean_dy_y, const double *inv_std, double *dx)
-    void prelu_float(
-        int column, int64_t at, int64_t tiles, int64_t length, const float *x, const float *value,
-        const float *slope, float *y)
-    void prelu_double(
-        int column, int64_t at, int64_t tiles, int64_t length, const double *x, const double *value,
-        const double *slope, double *y)
+        const Rows *rows, const double *dy, const double *y, const double *mean_dy, const double *mean_dy_y,
+        const double *inv_std, double *dx)
+    void prelu_double(const Rows *rows, const double *x, const double *value, const double *slope, double *y)
 
 
 def scratch_size(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S):
     """Elements of the array `work` that the kernels need for tensors (N, C, S)."""
     cdef Plan p = plan_of(N, C, S)
-    return 2 * p.blocks * p.width + 3 * p.width
+    return 2 * p.blocks * p.width + 3 * p.width + LANES
 
 
 def channel_sum(
@@ -73,13 +59,12 @@ def channel_sum(
 ):
     """Write or add to out or out_double, the other of which is None, the sum of x[:, c, :]."""
     cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
-    cdef Py_ssize_t i
     cdef const real *x_data = NULL
     if p.size:
         x_data = &x[0, 0, 0]
     cdef double *part = &work[0]
-    for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(SUM, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, x_data, part, part, part)
+    with nogil:
+        sums_of_all(SUM, &p, x_data, x_data, part, part, part, n_threads)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -89,14 +74,13 @@ def channel_dot(
 ):
     """Write or add to out or out_double, the other of which is None, the sum of x[:, c, :] * y[:, c, :]."""
     cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
-    cdef Py_ssize_t i
     cdef const real *x_data = NULL
     cdef const real *y_data = NULL
     if p.size:
         x_data, y_data = &x[0, 0, 0], &y[0, 0, 0]
     cdef double *part = &work[0]
-    for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-        sum_of_item(DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), x_data, y_data, part, part, part)
+    with nogil:
+        sums_of_all(DOT, &p, x_data, y_data, part, part, part, n_threads)
     store(&p, part, out, out_double, accumulate)
 
 
@@ -117,7 +101,7 @@ def moments(
 ):
     """Mean and biased variance of each channel."""
     cdef Plan p = plan_of(x.shape[0], x.shape[1], x.shape[2])
-    cdef Py_ssize_t i, c
+    cdef Py_ssize_t c
     if p.size == 0:
         for c in range(p.channels):
             mean_out[c] = var_out[c] = 0
@@ -127,12 +111,8 @@ def moments(
     m.count = x.shape[0] * x.shape[2]
     m.mean, m.var, m.part = &mean_out[0], &var_out[0], &work[0]
     m.spread = m.part + 2 * p.blocks * p.width
-    if p.groups >= 2 * n_threads:
-        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            moments_of_group(&p, i, x_data, m)
-    else:
-        with nogil:
-            moments_of_all(&p, x_data, m, n_threads)
+    with nogil:
+        moments_by_plan(&p, x_data, m, n_threads)
 
 
 def inv_std(const double[::1] var, double eps, double[::1] out):
@@ -197,13 +177,13 @@ def normalize(
 
 
 cdef void normalize_strip(
-    const Plan *p, Strip s, const real *x, const real *high, const real *low, const real *factor, real *y
+    const Plan *p, Item s, const real *x, const real *high, const real *low, const real *factor, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        normalize_float(p.by_column, s.start, s.tiles, s.length, x, high + k, low + k, factor + k, y)
+        normalize_float(&s.rows, x, high + k, low + k, factor + k, y)
     else:
-        normalize_double(p.by_column, s.start, s.tiles, s.length, x, high + k, low + k, factor + k, y)
+        normalize_double(&s.rows, x, high + k, low + k, factor + k, y)
 
 
 cdef struct Backward:
@@ -234,26 +214,23 @@ def normalize_backward(
     v.mean_dy_y = v.mean_dy + p.width
     v.inv_std = v.mean_dy_y + p.width
     spread(&p, &inv_std[0], v.inv_std)
-    if p.groups >= 2 * n_threads:
-        for i in prange(p.groups, nogil=True, num_threads=n_threads, schedule="static"):
-            backward_of_group(&p, i, dy_data, y_data, v, dx_data)
+    if is_grouped(&p, n_threads):
+        for i in prange(p.tiles, nogil=True, num_threads=n_threads, schedule="static"):
+            backward_of_tile(&p, i, dy_data, y_data, v, dx_data)
     else:
-        for i in prange(p.items, nogil=True, num_threads=n_threads, schedule="static"):
-            sum_of_item(SUM_AND_DOT, &p, sum_item(&p, i // p.tiles, i % p.tiles), dy_data, y_data, v.part, v.part,
-                        v.part + size)
+        with nogil:
+            sums_of_all(SUM_AND_DOT, &p, dy_data, y_data, v.part, v.part, v.part + size, n_threads)
         backward_means(&p, 0, p.channels, v)
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
             backward_strip(&p, strip_number(&p, i), dy_data, y_data, v, dx_data)
 
 
-cdef void backward_of_group(
-    const Plan *p, Py_ssize_t group, const real *dy, const real *y, Backward v, real *dx
+cdef void backward_of_tile(
+    const Plan *p, Py_ssize_t tile, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
-    cdef Py_ssize_t t0 = group_tile(p, group), t1 = group_tile(p, group + 1), image
-    sums_of_group(SUM_AND_DOT, p, group, dy, y, v.part, v.part, v.part + p.blocks * p.width)
-    backward_means(p, group_channel(p, group), group_channel(p, group + 1), v)
-    for image in range(p.images):
-        backward_strip(p, strip_of(p, image, t0, t1), dy, y, v, dx)
+    sums_of_tile(SUM_AND_DOT, p, tile, dy, y, v.part, v.part, v.part + p.blocks * p.width)
+    backward_means(p, tile_channel(p, tile), tile_channel(p, tile + 1), v)
+    backward_strip(p, tile_of_all(p, tile), dy, y, v, dx)
 
 
 cdef inline void backward_means(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Backward v) noexcept nogil:
@@ -264,14 +241,14 @@ cdef inline void backward_means(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, Bac
 
 
 cdef void backward_strip(
-    const Plan *p, Strip s, const real *dy, const real *y, Backward v, real *dx
+    const Plan *p, Item s, const real *dy, const real *y, Backward v, real *dx
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        normalize_backward_float(p.by_column, s.start, s.tiles, s.length, dy, y, v.mean_dy + k, v.mean_dy_y + k,
+        normalize_backward_float(&s.rows, dy, y, v.mean_dy + k, v.mean_dy_y + k,
                                  v.inv_std + k, dx)
     else:
-        normalize_backward_double(p.by_column, s.start, s.tiles, s.length, dy, y, v.mean_dy + k, v.mean_dy_y + k,
+        normalize_backward_double(&s.rows, dy, y, v.mean_dy + k, v.mean_dy_y + k,
                                   v.inv_std + k, dx)
 
 
@@ -303,13 +280,13 @@ cdef real value_of(const real[::1] vector, const double[::1] vector_double, Py_s
 
 
 cdef void affine_strip(
-    const Plan *p, Strip s, const real *x, const real *scale, const real *shift, real *y
+    const Plan *p, Item s, const real *x, const real *scale, const real *shift, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        affine_float(p.by_column, s.start, s.tiles, s.length, x, scale + k, shift + k, y)
+        affine_float(&s.rows, x, scale + k, shift + k, y)
     else:
-        affine_double(p.by_column, s.start, s.tiles, s.length, x, scale + k, shift + k, y)
+        affine_double(&s.rows, x, scale + k, shift + k, y)
 
 
 def prelu(
@@ -347,13 +324,13 @@ def prelu_backward(
 
 
 cdef void prelu_strip(
-    const Plan *p, Strip s, const real *x, const real *value, const real *slope, real *y
+    const Plan *p, Item s, const real *x, const real *value, const real *slope, real *y
 ) noexcept nogil:
     cdef Py_ssize_t k = s.column
     if real is float:
-        prelu_float(p.by_column, s.start, s.tiles, s.length, x, value, slope + k, y)
+        prelu_float(&s.rows, x, value, slope + k, y)
     else:
-        prelu_double(p.by_column, s.start, s.tiles, s.length, x, value, slope + k, y)
+        prelu_double(&s.rows, x, value, slope + k, y)
 
 
 include "views.pxi"

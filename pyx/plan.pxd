@@ -1,217 +1,184 @@
 """How channel.pyx and batch_norm.pyx cut x (N, C, S), images, channels, places, into work; their statistics.
 
-Everything is a function of the shape alone, never of the number of threads.  There are two layouts:
+Everything is a function of the shape alone, never of the number of threads.  x is a matrix whose rows are images.  There
+are two layouts:
 
 by row      S is 16 or more.  The S places of a channel of one image lie together, and one value per channel
-            serves all of them.  A tile is a channel.
-by column   S is less, mostly 1 (the output of InnerProduct).  x is read as a matrix with one column for each
-            channel and place, repeated until it is 32 columns wide; vectors are spread over those columns
-            and sums are kept for each of them.  A tile is a run of columns, of whole channels if nothing is repeated.
+            serves all of them.
+by column   S is less, mostly 1 (the output of InnerProduct).  Rows are repeated until they are 32 columns wide; vectors are
+            spread over those columns and sums are kept for each of them.
 
-A sum reads its tensors once.  Its items, a tile of a block of images each, write one double (by row) or one per
-column (by column) into memory handed in; these partial sums are added in a fixed order.  A map goes by strips:
-neighbouring tiles of one image.
+A tile is some columns: by row of whole channels, of one where a channel is LONG, else of some that begin at a line.  A
+sum reads its tensors once.  Its items, a tile of a block of images each, write one double for each channel (by row) or
+column (by column) into memory handed in; these partial sums are added in a fixed order.  A map goes by strips: neighbouring
+tiles of a few images.
 
-Kernels that need sums first and then visit the tensor again go by groups of channels that are still in the cache the
-second time, as long as there are enough groups for all threads; the items are the same either way.  By row, a group
-is visited image by image, as it lies in memory, and each visit also fetches what will be needed next, one tensor or two
-of them: a run is too short for the processor to see it coming, and a visit that finds everything in the cache would
-leave the memory idle.
+Kernels that need sums first and then visit the tensor again go tile by tile, all images of it, so that it is still in
+the cache the second time, as long as there are enough tiles for all threads; the items are the same either way.
 """
 
 from cython.parallel cimport prange
 from libc.math cimport fabs, sqrt
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uintptr_t
 
 from common cimport ceil_div, real
 
 cdef extern from "stream.h" nogil:
-    int STREAM_BYTES, STREAM_RUN
+    int STREAM_BYTES, STREAM_LINE
 
 cdef extern from "channel.h" nogil:
-    int SUM, DEVIATIONS, DOT, SUM_AND_DOT, CHANNEL_LANES, LONG
-    void sum_rows_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t tiles,
-                        int64_t length, int64_t ahead, int64_t turn, const double *mean, double *first, double *second)
-    void sum_rows_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t tiles,
-                         int64_t length, int64_t ahead, int64_t turn, const double *mean, double *first,
+    int SUM, DEVIATIONS, DOT, SUM_AND_DOT, LANES, LONG, TOGETHER
+    ctypedef struct Rows:
+        int64_t start, stride, count, length, places, size
+    void sum_rows_float(int what, const Rows *rows, const float *x, const float *y, const double *mean, double *first,
+                        double *second)
+    void sum_rows_double(int what, const Rows *rows, const double *x, const double *y, const double *mean, double *first,
                          double *second)
     double estimate_float(const float *x, int64_t count, int64_t stride)
     double estimate_double(const double *x, int64_t count, int64_t stride)
-    void sum_columns_float(int what, const float *x, const float *y, int64_t count, int64_t stride, int64_t length,
-                           int64_t size, const double *mean, double *first, double *second)
-    void sum_columns_double(int what, const double *x, const double *y, int64_t count, int64_t stride, int64_t length,
-                            int64_t size, const double *mean, double *first, double *second)
 
 cdef enum:
-    CHUNK = 2048         # least number of places of an item, by row, if there are so many
-    TILE = 1024          # most columns of a tile
+    CHUNK = 2048         # least number of places of an item, where channels are long, if there are so many
+    TILE = 1024          # most columns of a tile of channels that are not long, if one has not more
     WIDTH = 32           # least width of the matrix
-    COLUMNS = 256        # least columns of a tile, if there are so many
+    COLUMNS = 256        # least columns of a tile, by column, if there are so many
     STRIP = 4096         # elements of a strip, about
-    GROUP = 16384        # elements of a group of channels by row, about
-    PIECE = 1024         # most of them in one image, where they are several channels: 16 places of TOGETHER channels
+    GROUP = 131072       # most elements of a tile by row that are visited twice: the second-level cache has room for two tensors
     GROUP_BY_COLUMN = 8192
-    FETCH = 131072       # most elements of a group that leave room in the second-level cache for those of the next
 
 
 cdef struct Plan:
     Py_ssize_t channels, places, size
     bint by_column
-    Py_ssize_t repeat        # how often the channels and places stand side by side in the matrix
-    Py_ssize_t width         # length of the vectors: channels, or columns of the matrix
-    Py_ssize_t images        # images, or rows of the matrix
-    Py_ssize_t rows          # images, or rows of the matrix, of an item of a sum
+    Py_ssize_t repeat        # how often the channels and places stand side by side in a row of the matrix
+    Py_ssize_t row           # columns of the matrix
+    Py_ssize_t span          # columns that have one value of a vector in common
+    Py_ssize_t width         # length of the vectors: channels, or columns
+    Py_ssize_t images        # rows of the matrix
+    Py_ssize_t rows          # of an item of a sum
     Py_ssize_t blocks        # of so many images
-    Py_ssize_t tile, tiles   # columns of a tile (by row 1, the channel), and how many there are
-    Py_ssize_t chunks        # into which a row is cut, by row
+    Py_ssize_t tile, tiles   # columns of a tile, and how many there are
+    Py_ssize_t chunks        # into which a tile is cut, where channels are long
     Py_ssize_t items         # of a sum
     Py_ssize_t strip         # tiles of a strip
+    Py_ssize_t together      # images of a strip
     Py_ssize_t strips
-    Py_ssize_t group         # channels of a group
-    Py_ssize_t groups        # 0 where a tile is not of whole channels
-    Py_ssize_t ahead         # from an element to that of the next group, or 0 where that is not to be fetched
-    bint short               # runs are short: see `ahead_of`
+    bint whole               # tiles are of whole channels
 
 
 cdef struct Item:
-    # `count` runs of elements: at start, start + stride, ..., each of `length`, the last cut at the end of x; by row
-    # `tiles` of them follow each other
-    Py_ssize_t start, stride, count, tiles, length
-    Py_ssize_t ahead, turn   # what is to be fetched: see sum_runs
+    Rows rows
     Py_ssize_t column        # where its first value is in the vectors
     Py_ssize_t part          # where its first partial sum is
 
 
-cdef struct Strip:
-    # `tiles` runs of elements that follow each other in memory, the first at `start`, each of `length`
-    Py_ssize_t start, tiles, length
-    Py_ssize_t column        # where the value of the first tile, or of its first column, is in the vectors
-
-
-cdef inline bint is_streamed(const Plan *p, Py_ssize_t tiles, const real *y) noexcept nogil:
-    """Whether a result of which so many tiles are written at a time goes past the caches."""
-    cdef Py_ssize_t run = tiles * (p.tile if p.by_column else p.places)
-    return p.size * <Py_ssize_t> sizeof(real) >= STREAM_BYTES and run >= STREAM_RUN
-
-
 cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogil:
     cdef Plan p
+    cdef Py_ssize_t group
     p.channels, p.places, p.size = C, S, N * C * S
-    p.by_column = S < CHANNEL_LANES
-    p.width, p.images, p.repeat, p.chunks, p.tile, p.group = C, N, 1, 1, 1, C
-    p.rows = p.blocks = p.tiles = p.items = p.strip = p.strips = p.groups = p.ahead = 0
-    p.short = False
+    p.by_column = S < LANES
+    p.width, p.images, p.repeat, p.chunks, p.span, p.row = C, N, 1, 1, S, C * S
+    p.rows = p.blocks = p.tile = p.tiles = p.items = p.strip = p.strips = 0
+    p.together, p.whole = 1, True
     if p.size == 0:
         return p
     if p.by_column:
-        p.repeat = max(1, min(N, WIDTH // (C * S)))
-        p.width = p.repeat * C * S
+        p.repeat = max(1, min(N, WIDTH // p.row))
+        p.row *= p.repeat
+        p.width, p.span = p.row, 1
         p.images = ceil_div(N, p.repeat)
         p.rows = max(32, 65536 // p.width)
-        if p.repeat == 1:
-            p.group = min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP_BY_COLUMN // N) // S))
-            p.groups = ceil_div(C, p.group)
-            p.tile = p.group * S
-        else:
-            p.tile = min(TILE, p.width)
-        p.tiles = ceil_div(p.width, p.tile)
-        p.blocks = ceil_div(p.images, p.rows)
-    else:
+        p.whole = p.repeat == 1
+        p.tile = min(TILE, p.row)
+        if p.whole:
+            p.tile = S * min(C, max(ceil_div(COLUMNS, S), min(TILE, GROUP_BY_COLUMN // N) // S))
+    elif S >= LONG:
         p.rows = max(1, min(16, CHUNK // S))
         p.chunks = max(1, S // CHUNK)
-        p.blocks = ceil_div(N, p.rows) * p.chunks
-        p.tiles = C
-        p.group = max(1, min(C, min(GROUP // N, PIECE) // S))
-        p.groups = ceil_div(C, p.group)
-        p.short = S < LONG
-        if N * p.group * S <= FETCH:
-            p.ahead = p.group * S
+        p.tile = S
+    else:
+        p.rows, group = 16, 1
+        while 2 * group * S <= TILE and 2 * group * S * N <= GROUP:
+            group *= 2
+        p.tile = group * S
+    p.tiles = ceil_div(p.row, p.tile)
+    p.blocks = ceil_div(p.images, p.rows) * p.chunks
     p.items = p.blocks * p.tiles
-    p.strip = max(1, STRIP // (p.tile if p.by_column else S))
-    p.strips = p.images * ceil_div(p.tiles, p.strip) * p.chunks
+    if S < LONG:
+        p.together = min(p.images, TOGETHER)
+    p.strip = max(1, STRIP // (p.tile * p.together))
+    p.strips = ceil_div(p.images, p.together) * ceil_div(p.tiles, p.strip) * p.chunks
     return p
 
 
-cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t tile) noexcept nogil:
-    """Item of a sum."""
+cdef inline bint is_streamed(const Plan *p, const real *y) noexcept nogil:
+    """Whether a result goes past the caches: one that is large, and is made of whole lines or of long runs."""
+    cdef Py_ssize_t of_line = STREAM_LINE // <Py_ssize_t> sizeof(real)
+    if p.size * <Py_ssize_t> sizeof(real) < STREAM_BYTES:
+        return False
+    return p.places >= LONG or (<uintptr_t> y % STREAM_LINE == 0 and p.row % of_line == 0 and p.tile % of_line == 0)
+
+
+cdef inline Item item_of(
+    const Plan *p, Py_ssize_t image, Py_ssize_t count, Py_ssize_t column, Py_ssize_t length
+) noexcept nogil:
+    """Some columns of some rows."""
     cdef Item item
-    cdef Py_ssize_t image = p.channels * p.places, first, chunk
-    item.tiles, item.ahead, item.turn = 1, 0, 0
-    if p.by_column:
-        first = block * p.rows * p.width
-        item.column = tile * p.tile
-        item.start = first + item.column
-        item.stride = p.width
-        item.count = ceil_div(min(first + p.rows * p.width, p.size) - item.start, p.width)
-        item.length = min(p.tile, p.width - item.column)
-    else:
-        first, chunk = block // p.chunks * p.rows * image, block % p.chunks
-        item.column = tile
-        item.start = first + tile * p.places + chunk * CHUNK
-        item.stride = image
-        item.count = min(p.rows, (p.size - first) // image)
-        item.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
+    item.column, item.part = column // p.span, 0
+    item.rows.start = image * p.row + column
+    item.rows.stride = p.row
+    item.rows.count = min(count, p.images - image)
+    item.rows.length = min(length, p.row - column)
+    item.rows.places = p.span
+    item.rows.size = p.size - item.rows.start
+    return item
+
+
+cdef inline Item chunk_of(const Plan *p, Item item, Py_ssize_t chunk) noexcept nogil:
+    """One of `chunks` of an item."""
+    if p.chunks > 1:
+        item.rows.start += chunk * CHUNK
+        item.rows.size -= chunk * CHUNK
+        item.rows.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
+        item.rows.places = item.rows.length
+    return item
+
+
+cdef inline Item sum_item(const Plan *p, Py_ssize_t block, Py_ssize_t column, Py_ssize_t length) noexcept nogil:
+    """Some columns of a block."""
+    cdef Item item = chunk_of(
+        p, item_of(p, block // p.chunks * p.rows, p.rows, column, length), block % p.chunks
+    )
     item.part = block * p.width + item.column
     return item
 
 
-cdef inline Item group_item(const Plan *p, Py_ssize_t block, Py_ssize_t group, bint streams) noexcept nogil:
-    """The items of a group in a block, as one."""
-    cdef Py_ssize_t tile = group_tile(p, group)
-    cdef Item item = sum_item(p, block, tile)
-    item.tiles = group_tile(p, group + 1) - tile
-    item.ahead = ahead_of(p, 0, streams)
-    item.turn = ahead_of(p, 0 if block < p.blocks - 1 else p.images - 1, streams)
-    return item
+cdef inline Item item_number(const Plan *p, Py_ssize_t i) noexcept nogil:
+    """Item i of `items`."""
+    return sum_item(p, i // p.tiles, i % p.tiles * p.tile, p.tile)
 
 
-cdef inline Py_ssize_t ahead_of(const Plan *p, Py_ssize_t image, bint streams) noexcept nogil:
-    """From an element in an image to the one to be fetched meanwhile, or 0.
-
-    Where runs are short, that is the one in the image which is visited next, in the next group after the last.  Else,
-    or where a result is written past the caches, it is that of the next group.
-    """
-    cdef Py_ssize_t size = p.channels * p.places
-    if streams or not p.short:
-        return p.ahead
-    return size if image < p.images - 1 else p.group * p.places - image * size
+cdef inline Item strip_number(const Plan *p, Py_ssize_t i) noexcept nogil:
+    """Strip i of `strips`: some tiles, or where long channels are cut, a chunk of one."""
+    cdef Py_ssize_t of_images = ceil_div(p.tiles, p.strip), columns = p.strip * p.tile, k = i // p.chunks
+    return chunk_of(
+        p, item_of(p, k // of_images * p.together, p.together, k % of_images * columns, columns), i % p.chunks
+    )
 
 
-cdef inline Strip strip_of(const Plan *p, Py_ssize_t image, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """The tiles from `first` to `end` of one image, or of one row of the matrix."""
-    cdef Strip s
-    if p.by_column:
-        s.column = first * p.tile
-        s.start = image * p.width + s.column
-        s.tiles = 1
-        s.length = min(min(end * p.tile, p.width) - s.column, p.size - s.start)
-    else:
-        s.column = first
-        s.start = (image * p.channels + first) * p.places
-        s.tiles = end - first
-        s.length = p.places
-    return s
+cdef inline Item tile_of_all(const Plan *p, Py_ssize_t tile) noexcept nogil:
+    """A tile of all images."""
+    return item_of(p, 0, p.images, tile * p.tile, p.tile)
 
 
-cdef inline Strip strip_number(const Plan *p, Py_ssize_t i) noexcept nogil:
-    """Strip i of `strips`: some tiles, or where a row is cut, a chunk of one."""
-    cdef Py_ssize_t of_image = ceil_div(p.tiles, p.strip), chunk = i % p.chunks
-    cdef Py_ssize_t first = i // p.chunks % of_image * p.strip
-    cdef Strip s = strip_of(p, i // p.chunks // of_image, first, min(first + p.strip, p.tiles))
-    if p.chunks > 1:
-        s.start += chunk * CHUNK
-        s.length = CHUNK if chunk < p.chunks - 1 else p.places - chunk * CHUNK
-    return s
+cdef inline bint is_grouped(const Plan *p, int n_threads) noexcept nogil:
+    """Whether to go tile by tile where a tensor is visited twice."""
+    return p.whole and p.tiles >= 2 * n_threads
 
 
-cdef inline Py_ssize_t group_tile(const Plan *p, Py_ssize_t group) noexcept nogil:
-    """The first tile of a group; that of the next group is its end."""
-    return min(group if p.by_column else group * p.group, p.tiles)
-
-
-cdef inline Py_ssize_t group_channel(const Plan *p, Py_ssize_t group) noexcept nogil:
-    """The first channel of a group; that of the next group is its end."""
-    return min(group * p.group, p.channels)
+cdef inline Py_ssize_t tile_channel(const Plan *p, Py_ssize_t tile) noexcept nogil:
+    """The first channel of a tile; that of the next is its end."""
+    return min(tile * p.tile, p.row) // p.places
 
 
 cdef inline void put(const Plan *p, real *vector, Py_ssize_t c, real value) noexcept nogil:
@@ -223,13 +190,6 @@ cdef inline void put(const Plan *p, real *vector, Py_ssize_t c, real value) noex
                 vector[(r * p.channels + c) * p.places + s] = value
     else:
         vector[c] = value
-
-
-cdef inline void spread(const Plan *p, const real *vector, real *out) noexcept nogil:
-    """Write a vector over the channels such that `item.column` is an index into it."""
-    cdef Py_ssize_t c
-    for c in range(p.channels):
-        put(p, out, c, vector[c])
 
 
 cdef inline void spread_in_place(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, real *vector) noexcept nogil:
@@ -244,6 +204,14 @@ cdef inline void spread_in_place(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, re
             vector[c * p.places + s] = vector[c0 * p.places + c - c0]
     for i in range(size, p.width):
         vector[i] = vector[i - size]
+
+
+cdef inline void spread(const Plan *p, const real *vector, real *out) noexcept nogil:
+    """Write a vector over the channels such that `item.column` is an index into it."""
+    cdef Py_ssize_t c
+    for c in range(p.channels):
+        out[c] = vector[c]
+    spread_in_place(p, 0, p.channels, out)
 
 
 cdef inline double total_of(const Plan *p, Py_ssize_t c, const double *part) noexcept nogil:
@@ -265,34 +233,32 @@ cdef inline void sum_of_item(
     int what, const Plan *p, Item item, const real *x, const real *y, const double *mean, double *first,
     double *second,
 ) noexcept nogil:
-    """Partial sums of one item, as channel.h defines them; only DEVIATIONS reads mean."""
-    cdef Py_ssize_t left = p.size - item.start
-    x += item.start
-    y += item.start
+    """Partial sums of one item, as channel_impl.h defines them; only DEVIATIONS reads mean."""
     mean += item.column
     first += item.part
     second += item.part
-    if p.by_column:
-        if real is float:
-            sum_columns_float(what, x, y, item.count, item.stride, item.length, left, mean, first, second)
-        else:
-            sum_columns_double(what, x, y, item.count, item.stride, item.length, left, mean, first, second)
+    if real is float:
+        sum_rows_float(what, &item.rows, x, y, mean, first, second)
     else:
-        if real is float:
-            sum_rows_float(what, x, y, item.count, item.stride, item.tiles, item.length, item.ahead, item.turn, mean,
-                           first, second)
-        else:
-            sum_rows_double(what, x, y, item.count, item.stride, item.tiles, item.length, item.ahead, item.turn, mean,
-                            first, second)
+        sum_rows_double(what, &item.rows, x, y, mean, first, second)
 
 
-cdef inline void sums_of_group(
-    int what, const Plan *p, Py_ssize_t group, const real *x, const real *y, const double *mean, double *first,
+cdef inline void sums_of_tile(
+    int what, const Plan *p, Py_ssize_t tile, const real *x, const real *y, const double *mean, double *first,
     double *second,
 ) noexcept nogil:
     cdef Py_ssize_t block
     for block in range(p.blocks):
-        sum_of_item(what, p, group_item(p, block, group, False), x, y, mean, first, second)
+        sum_of_item(what, p, item_number(p, block * p.tiles + tile), x, y, mean, first, second)
+
+
+cdef inline void sums_of_all(
+    int what, const Plan *p, const real *x, const real *y, const double *mean, double *first, double *second,
+    int n_threads,
+) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in prange(p.items, num_threads=n_threads, schedule="static"):
+        sum_of_item(what, p, item_number(p, i), x, y, mean, first, second)
 
 
 # Mean and variance need two passes, or one with deviations from an estimate of the mean,
@@ -319,11 +285,11 @@ cdef inline void estimate(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, const rea
             put(p, m.spread, c, m.mean[c])
         elif real is float:
             m.spread[c] = estimate_float(
-                x + c * p.places + (p.places - CHANNEL_LANES) // 2, p.images, p.channels * p.places
+                x + c * p.places + (p.places - LANES) // 2, p.images, p.channels * p.places
             )
         else:
             m.spread[c] = estimate_double(
-                x + c * p.places + (p.places - CHANNEL_LANES) // 2, p.images, p.channels * p.places
+                x + c * p.places + (p.places - LANES) // 2, p.images, p.channels * p.places
             )
 
 
@@ -349,18 +315,24 @@ cdef inline bint end_moments_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, bin
     return left
 
 
-cdef inline void moments_of_group(const Plan *p, Py_ssize_t group, const real *x, Moments m) noexcept nogil:
-    cdef Py_ssize_t c0 = group_channel(p, group), c1 = group_channel(p, group + 1), block, c
+cdef inline void deviations_again(const Plan *p, Py_ssize_t block, Py_ssize_t c, const real *x, Moments m) noexcept nogil:
+    """Sums of a channel that is to be visited again."""
+    if m.var[c] == -1:
+        sum_of_item(DEVIATIONS, p, sum_item(p, block, c * p.places, p.places), x, x, m.spread, m.part,
+                    m.part + p.blocks * p.width)
+
+
+cdef inline void moments_of_tile(const Plan *p, Py_ssize_t tile, const real *x, Moments m) noexcept nogil:
+    cdef Py_ssize_t c0 = tile_channel(p, tile), c1 = tile_channel(p, tile + 1), block, c
     cdef double *squares = m.part + p.blocks * p.width
     if p.by_column:
-        sums_of_group(SUM, p, group, x, x, m.spread, m.part, squares)
+        sums_of_tile(SUM, p, tile, x, x, m.spread, m.part, squares)
     estimate(p, c0, c1, x, m)
-    sums_of_group(DEVIATIONS, p, group, x, x, m.spread, m.part, squares)
+    sums_of_tile(DEVIATIONS, p, tile, x, x, m.spread, m.part, squares)
     if end_moments_of(p, c0, c1, False, m):
         for block in range(p.blocks):
             for c in range(c0, c1):
-                if m.var[c] == -1:
-                    sum_of_item(DEVIATIONS, p, sum_item(p, block, c), x, x, m.spread, m.part, squares)
+                deviations_again(p, block, c, x, m)
         end_moments_of(p, c0, c1, True, m)
 
 
@@ -368,13 +340,19 @@ cdef inline void moments_of_all(const Plan *p, const real *x, Moments m, int n_t
     cdef Py_ssize_t i
     cdef double *squares = m.part + p.blocks * p.width
     if p.by_column:
-        for i in prange(p.items, num_threads=n_threads, schedule="static"):
-            sum_of_item(SUM, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
+        sums_of_all(SUM, p, x, x, m.spread, m.part, squares, n_threads)
     estimate(p, 0, p.channels, x, m)
-    for i in prange(p.items, num_threads=n_threads, schedule="static"):
-        sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
+    sums_of_all(DEVIATIONS, p, x, x, m.spread, m.part, squares, n_threads)
     if end_moments_of(p, 0, p.channels, False, m):
-        for i in prange(p.items, num_threads=n_threads, schedule="static"):
-            if m.var[i % p.tiles] == -1:
-                sum_of_item(DEVIATIONS, p, sum_item(p, i // p.tiles, i % p.tiles), x, x, m.spread, m.part, squares)
+        for i in prange(p.blocks * p.channels, num_threads=n_threads, schedule="static"):
+            deviations_again(p, i // p.channels, i % p.channels, x, m)
         end_moments_of(p, 0, p.channels, True, m)
+
+
+cdef inline void moments_by_plan(const Plan *p, const real *x, Moments m, int n_threads) noexcept nogil:
+    cdef Py_ssize_t i
+    if is_grouped(p, n_threads):
+        for i in prange(p.tiles, num_threads=n_threads, schedule="static"):
+            moments_of_tile(p, i, x, m)
+    else:
+        moments_of_all(p, x, m, n_threads)
