@@ -43,8 +43,8 @@ cdef extern from "batch_norm.h" nogil:
     int HIGH, LOW, FACTOR, SCALE, SHIFT, FROM, TO, BY_DZ, BY_X, CONSTANT, VECTORS
     int NO_ACTIVATION, FROM_Y, FROM_INTERVAL, FROM_MAP
     void forward_float(
-        const Rows *rows, int streams, int cached, const float *x, const float *residual, const float *v, int64_t width,
-        float slope, float *y)
+        const Rows *rows, int streams, int cached, const float *x, const float *residual, const float *v,
+        int64_t width, float slope, float *y)
     void put_vectors_float(
         int64_t n, const double *mean, const double *inv_std, const float *scale, const float *shift, int intervals,
         float *v, int64_t width)
@@ -55,11 +55,11 @@ cdef extern from "batch_norm.h" nogil:
         int sign, const Rows *rows, const float *x, const float *y, const float *dy, const float *v, int64_t width,
         float slope, float *dz)
     void backward_float(
-        int sign, int frozen, const Rows *rows, int streams, int cached, const float *x, const float *y, const float *dy,
-        const float *v, int64_t width, float slope, float *dx)
+        int sign, int frozen, const Rows *rows, int streams, int cached, const float *x, const float *y,
+        const float *dy, const float *v, int64_t width, float slope, float *dx)
     void forward_double(
-        const Rows *rows, int streams, int cached, const double *x, const double *residual, const double *v, int64_t width,
-        double slope, double *y)
+        const Rows *rows, int streams, int cached, const double *x, const double *residual, const double *v,
+        int64_t width, double slope, double *y)
     void put_vectors_double(
         int64_t n, const double *mean, const double *inv_std, const double *scale, const double *shift, int intervals,
         double *v, int64_t width)
@@ -70,8 +70,8 @@ cdef extern from "batch_norm.h" nogil:
         int sign, const Rows *rows, const double *x, const double *y, const double *dy, const double *v, int64_t width,
         double slope, double *dz)
     void backward_double(
-        int sign, int frozen, const Rows *rows, int streams, int cached, const double *x, const double *y, const double *dy,
-        const double *v, int64_t width, double slope, double *dx)
+        int sign, int frozen, const Rows *rows, int streams, int cached, const double *x, const double *y,
+        const double *dy, const double *v, int64_t width, double slope, double *dx)
 
 
 cdef enum:
@@ -181,7 +181,6 @@ cdef void forward_of_tile(
     moments_of_tile(p, tile, x, m)
     end_moments(p, tile_channel(p, tile), tile_channel(p, tile + 1), eps, scale, shift, m, inv_std, v)
     forward_strip(p, tile_of_all(p, tile), streams, True, x, v, residual, slope, y)
-    stream_end()
 
 
 cdef void forward_of_all(
@@ -191,7 +190,6 @@ cdef void forward_of_all(
     cdef Py_ssize_t i
     for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
         forward_strip(p, strip_number(p, i), streams, False, x, v, residual, slope, y)
-        stream_end()
 
 
 cdef inline void end_moments(
@@ -213,6 +211,8 @@ cdef void forward_strip(
         forward_float(&s.rows, streams, cached, x, residual, v, p.width, slope, y)
     else:
         forward_double(&s.rows, streams, cached, x, residual, v, p.width, slope, y)
+    if streams:
+        stream_end()
 
 
 cdef struct Gradient:
@@ -269,7 +269,6 @@ def batch_norm_backward(
     if maps:
         for i in prange(p.strips, nogil=True, num_threads=n_threads, schedule="static"):
             gradient_strip(&p, strip_number(&p, i), g, False, x_data, y_data, dy_data, v, slope, dx_data, dz_data)
-            stream_end()
 
 
 cdef void gradient_of_tile(
@@ -281,7 +280,6 @@ cdef void gradient_of_tile(
         gradient_sums(p, item_number(p, block * p.tiles + tile), g, x, y, dy, v, slope)
     end_sums(p, tile_channel(p, tile), tile_channel(p, tile + 1), g, v, dscale, dshift)
     gradient_strip(p, tile_of_all(p, tile), g, True, x, y, dy, v, slope, dx, dz)
-    stream_end()
 
 
 cdef inline void put_gradient_vectors(
@@ -347,6 +345,8 @@ cdef void gradient_strip(
             backward_float(sign, g.frozen, &s.rows, g.streams, cached, x, y, dy, v, p.width, slope, dx)
         else:
             backward_double(sign, g.frozen, &s.rows, g.streams, cached, x, y, dy, v, p.width, slope, dx)
+        if g.streams:
+            stream_end()
 
 
 include "views.pxi"

@@ -19,11 +19,11 @@
         fetch;                                                                     \
         if (whole && streams) {                                                    \
             REAL line[LANES] __attribute__((aligned(STREAM_LINE)));                \
-            REAL *const result = line;                                                 \
+            REAL *const result = line;                                             \
             EACH_ELEMENT(__VA_ARGS__)                                              \
             stream_lines(y, line, sizeof line);                                    \
         } else {                                                                   \
-            REAL *const result = y;                                                    \
+            REAL *const result = y;                                                \
             if (whole) CHANNEL_FETCH_NEARER(y + BEFORE);                           \
             EACH_ELEMENT(__VA_ARGS__)                                              \
         }                                                                          \
@@ -31,9 +31,9 @@
     }
 
 /* y = act(mapped x + residual); below 0 the activation is 0 (relu) or a multiple. */
-CHANNEL_INLINE void FN(forward_visit)(const Visit *visit, const int whole, const int single, const int add, const int relu,
-                                      const int streams, int64_t further, const REAL *x, const REAL *residual,
-                                      const REAL *v, int64_t width, REAL slope, REAL *y)
+CHANNEL_INLINE void FN(forward_visit)(const Visit *visit, const int whole, const int single, const int add,
+                                      const int relu, const int streams, int64_t further, const REAL *x,
+                                      const REAL *residual, const REAL *v, int64_t width, REAL slope, REAL *y)
 {
     SPREAD_MAP();
     x += visit->at;
@@ -56,12 +56,12 @@ CHANNEL_INLINE void FN(forward_visit)(const Visit *visit, const int whole, const
 /* How many elements after x lie those that a map should fetch, where nothing has fetched x before. */
 CHANNEL_INLINE int64_t FN(further_of)(const Rows *rows, int cached)
 {
-    return cached ? 0 : rows->places >= LONG ? FURTHER : BESIDE;
+    return cached ? 0 : visited_along(rows) ? FURTHER : BESIDE;
 }
 
-CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int streams, const Rows *rows, int64_t further,
-                                     const REAL *x, const REAL *residual, const REAL *v, int64_t width, REAL slope,
-                                     REAL *y)
+CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int streams, const Rows *rows,
+                                     int64_t further, const REAL *x, const REAL *residual, const REAL *v,
+                                     int64_t width, REAL slope, REAL *y)
 {
 #define HEAD(at) (streams ? stream_head(y + (at)) / (int64_t)sizeof *y : 0)
 #define VISIT(visit, whole, single) \
@@ -71,8 +71,8 @@ CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int st
 #undef HEAD
 }
 
-/* streams: y, which is no input, is written past the caches; cached: x is in the cache.  residual may be NULL; slope 0 is
-   relu, and 1 no activation. */
+/* streams: y, which is no input, is written past the caches; cached: x is in the cache.  residual may be NULL; slope 0
+   is relu, and 1 no activation. */
 static void FN(forward)(const Rows *rows, int streams, int cached, const REAL *x, const REAL *residual, const REAL *v,
                         int64_t width, REAL slope, REAL *y)
 {
@@ -247,9 +247,9 @@ static void FN(put_vectors)(int64_t n, const double *mean, const double *inv_std
     }
 
 /* dz = dy where the activation's output is positive, else slope * dy. */
-CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, const int single, const int sign, const int relu,
-                                       const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
-                                       REAL slope, REAL *dz)
+CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, const int single, const int sign,
+                                       const int relu, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
+                                       int64_t width, REAL slope, REAL *dz)
 {
     SPREAD_SIGN();
     x += visit->at;
@@ -269,7 +269,8 @@ CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, cons
 CHANNEL_INLINE void FN(gradient_rows)(const int sign, const int relu, const Rows *rows, const REAL *x, const REAL *y,
                                       const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dz)
 {
-#define VISIT(visit, whole, single) FN(gradient_visit)(visit, whole, single, sign, relu, x, y, dy, v, width, slope, dz)
+#define VISIT(visit, whole, single) \
+    FN(gradient_visit)(visit, whole, single, sign, relu, x, y, dy, v, width, slope, dz)
     EACH_VISIT(rows, NO_HEAD, VISIT);
 #undef VISIT
 }
@@ -286,8 +287,8 @@ static void FN(gradient)(int sign, const Rows *rows, const REAL *x, const REAL *
 #undef CALL
 }
 
-/* sum = sum dz and dot = sum dz * x, as sum_rows does it.  What is 0 or dy is chosen as it is converted, which takes half the
-   instructions, where that can be. */
+/* sum = sum dz and dot = sum dz * x, as sum_rows does it.  Where that can be, what is 0 or dy is chosen as it is
+   converted, which takes half the instructions. */
 CHANNEL_INLINE void FN(gradient_sums_of)(const int sign, const int relu, const Rows *rows, const REAL *x,
                                          const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
                                          double *sum, double *dot)
@@ -348,10 +349,10 @@ static void FN(gradient_sums)(int sign, const Rows *rows, const REAL *x, const R
 }
 
 /* dx = dz * by_dz + constant + ((x - high) - low) * by_x, or dz * by_dz alone with frozen statistics */
-CHANNEL_INLINE void FN(backward_visit)(const Visit *visit, const int whole, const int single, const int sign, const int relu,
-                                       const int frozen, const int streams, int64_t further, const REAL *x,
-                                       const REAL *y, const REAL *dy, const REAL *v, int64_t width, REAL slope,
-                                       REAL *dx)
+CHANNEL_INLINE void FN(backward_visit)(const Visit *visit, const int whole, const int single, const int sign,
+                                       const int relu, const int frozen, const int streams, int64_t further,
+                                       const REAL *x, const REAL *y, const REAL *dy, const REAL *v, int64_t width,
+                                       REAL slope, REAL *dx)
 {
     SPREAD_SIGN();
     SPREAD(REAL, by_dz, v + BY_DZ * width);

@@ -4,12 +4,12 @@
    All of them take 16 elements at a time, and many such that have the same values of the vectors over the channels one
    after the other, so that these stay in registers, and sums too:
 
-   - along a row, where a channel has LONG places or more;
+   - along a row, where a channel has LONG places or more, or rows are few;
    - else across the rows, which are images: 16 columns of one, the same of the next.  Lines are read whole and
      at their beginnings, if rows begin there, however short a channel is; only at its end have lanes different values.
 
-   A sum is kept in 16 double-precision lanes, in vectors of the compiler's own kind.  What is left at the end of a row is
-   taken together with elements before it, which are masked out.  The lanes are added in a fixed order.  Width of the
+   A sum is kept in 16 double-precision lanes, in vectors of the compiler's own kind.  What is left at the end of a row
+   is taken together with elements before it, which are masked out.  The lanes are added in a fixed order.  Width of the
    registers, and with it the instruction-set level, cannot change a bit.
 
    Maps are plain loops over 16 elements, which the compiler turns into vector code.  They promise it that elements do
@@ -55,23 +55,23 @@ enum { SUM, DEVIATIONS, DOT, SUM_AND_DOT };
 
 enum {
     SAMPLED = 8,                            /* images of which elements go into a first estimate of the mean */
-    LONG = 512,                             /* places of a channel from which on rows are visited along */
+    LONG = 512,                             /* places of a channel, from which on rows are visited along */
     FURTHER = 1024,                         /* elements after those that a sum reads along a row, and */
     BESIDE = 128,                           /* across rows, which are fetched meanwhile; */
     BEFORE = 32,                            /* after those that a map writes, */
     TOGETHER = 8                            /* in so many rows at a time */
 };
 
-/* Rows of elements, from `start` on, `stride` apart; `size` elements lie behind the start, the last row may be cut there.
+/* Rows of elements, from `start` on, `stride` apart; the last may be cut where the tensor ends, `size` elements later.
    Spans of `places` elements of a row have one value of a vector over the channels in common; with places = 1 each
    element has its own. */
 typedef struct {
     int64_t start, stride, count, length, places, size;
 } Rows;
 
-/* 16 elements, or n, of which the first `skip` were visited before, `at` so many from the start: `count` times, `stride`
-   apart.  Vectors have their values from `vector` on: one for each lane (`single`), or one for all that are `left` of a
-   span and the next for the others. */
+/* 16 elements, or n, of which the first `skip` are visited by another, `at` so many from the start: `count` times,
+   `stride` apart.  Vectors have their values from `vector` on: one for each lane (`single`), or one for all that are
+   `left` of a span and the next for the others. */
 typedef struct {
     int64_t at, count, stride, vector;
     int n, skip, left;
@@ -94,7 +94,7 @@ typedef struct {
 #define EACH_VISIT(rows, head, call)                                                                          \
     do {                                                                                                      \
         const Rows *of = (rows);                                                                              \
-        if (of->places >= LONG) {                                                                             \
+        if (visited_along(of)) {                                                                              \
             for (int64_t row = 0; row < of->count; row++)                                                     \
                 for (int64_t t = 0; t * of->places < of->length; t++) {                                       \
                     const int64_t at = row * of->stride + t * of->places, first = head(at);                   \
@@ -136,6 +136,12 @@ typedef struct {
     } while (0)
 
 #define NO_HEAD(at) 0
+
+/* Whether rows are visited along: with the same values of the vectors there are more steps that way, or enough. */
+CHANNEL_INLINE int visited_along(const Rows *rows)
+{
+    return rows->places >= LONG || rows->places > 3 * LANES * rows->count;
+}
 
 /* For masks: which of 16 lanes lie before a place, or from it on. */
 static const int64_t channel_masks[3 * LANES] __attribute__((unused)) = {
@@ -208,9 +214,9 @@ CHANNEL_INLINE int64_t whole_rows(const Rows *rows, int64_t j)
     return whole < rows->count ? whole : rows->count;
 }
 
-/* Add the lanes `u` of 16 columns, of which the first `skip` were counted before, to the sum of a channel that ends before
-   lane `end`.  If it does end there, the total is written (if it is wanted) and the sum of the next channel begun; return
-   whether it does. */
+/* Add the lanes `u` of 16 columns, of which the first `skip` were counted before, to the sum of a channel that ends
+   before lane `end`.  If that is one of the 16, or the one behind them, the total is written (if it is wanted) and the
+   sum of the next channel begun.  Return whether it is. */
 CHANNEL_INLINE int lanes_folded(const lanes_part *u, int64_t skip, int64_t end, lanes_part *sum, double *total)
 {
     if (skip == 0 && end > LANES) {

@@ -8,7 +8,6 @@ Tensors may be the same memory where the ops say so: element i is read before el
 
 from cython.parallel cimport prange
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t
 
 from common cimport real
 from plan cimport (
@@ -34,13 +33,15 @@ from plan cimport (
 )
 
 cdef extern from "channel.h" nogil:
-    void normalize_float(const Rows *rows, const float *x, const float *high, const float *low, const float *factor, float *y)
+    void normalize_float(
+        const Rows *rows, const float *x, const float *high, const float *low, const float *factor, float *y)
     void affine_float(const Rows *rows, const float *x, const float *scale, const float *shift, float *y)
     void normalize_backward_float(
         const Rows *rows, const float *dy, const float *y, const double *mean_dy, const double *mean_dy_y,
         const double *inv_std, float *dx)
     void prelu_float(const Rows *rows, const float *x, const float *value, const float *slope, float *y)
-    void normalize_double(const Rows *rows, const double *x, const double *high, const double *low, const double *factor, double *y)
+    void normalize_double(
+        const Rows *rows, const double *x, const double *high, const double *low, const double *factor, double *y)
     void affine_double(const Rows *rows, const double *x, const double *scale, const double *shift, double *y)
     void normalize_backward_double(
         const Rows *rows, const double *dy, const double *y, const double *mean_dy, const double *mean_dy_y,

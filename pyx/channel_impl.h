@@ -25,7 +25,7 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
 #define SUM_ROWS(rows, ready, ask, add, first, second)                                                        \
     do {                                                                                                      \
         const Rows *of = (rows);                                                                              \
-        if (of->places >= LONG) {                                                                             \
+        if (visited_along(of)) {                                                                              \
             const int single = 0;                                                                             \
             const int64_t rest = of->places % LANES, last = of->places - LANES;                               \
             for (int64_t t = 0; t * of->places < of->length; t++) {                                           \
@@ -159,8 +159,8 @@ static double FN(estimate)(const REAL *x, int64_t count, int64_t stride)
     }
 
 /* y = ((x - high) - low) * factor: the mean in two parts, so that only the difference is rounded */
-CHANNEL_INLINE void FN(normalize_visit)(const Visit *visit, const int whole, const int single, const REAL *x, const REAL *high,
-                                        const REAL *low, const REAL *factor, REAL *y)
+CHANNEL_INLINE void FN(normalize_visit)(const Visit *visit, const int whole, const int single, const REAL *x,
+                                        const REAL *high, const REAL *low, const REAL *factor, REAL *y)
 {
     SPREAD(REAL, h, high);
     SPREAD(REAL, l, low);
@@ -182,8 +182,8 @@ static void FN(normalize)(const Rows *rows, const REAL *x, const REAL *high, con
 }
 
 /* y = x * scale + shift */
-CHANNEL_INLINE void FN(affine_visit)(const Visit *visit, const int whole, const int single, const REAL *x, const REAL *scale,
-                                     const REAL *shift, REAL *y)
+CHANNEL_INLINE void FN(affine_visit)(const Visit *visit, const int whole, const int single, const REAL *x,
+                                     const REAL *scale, const REAL *shift, REAL *y)
 {
     SPREAD(REAL, a, scale);
     SPREAD(REAL, b, shift);
@@ -203,9 +203,9 @@ static void FN(affine)(const Rows *rows, const REAL *x, const REAL *scale, const
 }
 
 /* dx = (dy - mean_dy - y * mean_dy_y) * inv_std */
-CHANNEL_INLINE void FN(normalize_backward_visit)(const Visit *visit, const int whole, const int single, const REAL *dy, const REAL *y,
-                                                 const double *mean_dy, const double *mean_dy_y,
-                                                 const double *inv_std, REAL *dx)
+CHANNEL_INLINE void FN(normalize_backward_visit)(const Visit *visit, const int whole, const int single,
+                                                 const REAL *dy, const REAL *y, const double *mean_dy,
+                                                 const double *mean_dy_y, const double *inv_std, REAL *dx)
 {
     SPREAD(double, m, mean_dy);
     SPREAD(double, d, mean_dy_y);
@@ -223,14 +223,15 @@ static void FN(normalize_backward)(const Rows *rows, const REAL *dy, const REAL 
     dy += rows->start;
     y += rows->start;
     dx += rows->start;
-#define VISIT(visit, whole, single) FN(normalize_backward_visit)(visit, whole, single, dy, y, mean_dy, mean_dy_y, inv_std, dx)
+#define VISIT(visit, whole, single) \
+    FN(normalize_backward_visit)(visit, whole, single, dy, y, mean_dy, mean_dy_y, inv_std, dx)
     EACH_VISIT(rows, NO_HEAD, VISIT);
 #undef VISIT
 }
 
 /* y = value where x > 0, else value * slope */
-CHANNEL_INLINE void FN(prelu_visit)(const Visit *visit, const int whole, const int single, const REAL *x, const REAL *value,
-                                    const REAL *slope, REAL *y)
+CHANNEL_INLINE void FN(prelu_visit)(const Visit *visit, const int whole, const int single, const REAL *x,
+                                    const REAL *value, const REAL *slope, REAL *y)
 {
     SPREAD(REAL, a, slope);
     x += visit->at;

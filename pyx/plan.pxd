@@ -1,17 +1,17 @@
 """How channel.pyx and batch_norm.pyx cut x (N, C, S), images, channels, places, into work; their statistics.
 
-Everything is a function of the shape alone, never of the number of threads.  x is a matrix whose rows are images.  There
-are two layouts:
+Everything is a function of the shape alone, never of the number of threads.  x is a matrix whose rows are images.
+There are two layouts:
 
 by row      S is 16 or more.  The S places of a channel of one image lie together, and one value per channel
             serves all of them.
-by column   S is less, mostly 1 (the output of InnerProduct).  Rows are repeated until they are 32 columns wide; vectors are
-            spread over those columns and sums are kept for each of them.
+by column   S is less, mostly 1 (the output of InnerProduct).  Rows are repeated until they are 32 columns wide;
+            vectors are spread over those columns and sums are kept for each of them.
 
 A tile is some columns: by row of whole channels, of one where a channel is LONG, else of some that begin at a line.  A
 sum reads its tensors once.  Its items, a tile of a block of images each, write one double for each channel (by row) or
-column (by column) into memory handed in; these partial sums are added in a fixed order.  A map goes by strips: neighbouring
-tiles of a few images.
+column (by column) into memory handed in; these partial sums are added in a fixed order.  A map goes by strips:
+neighbouring tiles of a few images.
 
 Kernels that need sums first and then visit the tensor again go tile by tile, all images of it, so that it is still in
 the cache the second time, as long as there are enough tiles for all threads; the items are the same either way.
@@ -32,8 +32,8 @@ cdef extern from "channel.h" nogil:
         int64_t start, stride, count, length, places, size
     void sum_rows_float(int what, const Rows *rows, const float *x, const float *y, const double *mean, double *first,
                         double *second)
-    void sum_rows_double(int what, const Rows *rows, const double *x, const double *y, const double *mean, double *first,
-                         double *second)
+    void sum_rows_double(int what, const Rows *rows, const double *x, const double *y, const double *mean,
+                         double *first, double *second)
     double estimate_float(const float *x, int64_t count, int64_t stride)
     double estimate_double(const double *x, int64_t count, int64_t stride)
 
@@ -43,7 +43,7 @@ cdef enum:
     WIDTH = 32           # least width of the matrix
     COLUMNS = 256        # least columns of a tile, by column, if there are so many
     STRIP = 4096         # elements of a strip, about
-    GROUP = 131072       # most elements of a tile by row that are visited twice: the second-level cache has room for two tensors
+    GROUP = 131072       # most elements of a tile of several channels: two such fit the second-level cache
     GROUP_BY_COLUMN = 8192
 
 
@@ -315,7 +315,9 @@ cdef inline bint end_moments_of(const Plan *p, Py_ssize_t c0, Py_ssize_t c1, bin
     return left
 
 
-cdef inline void deviations_again(const Plan *p, Py_ssize_t block, Py_ssize_t c, const real *x, Moments m) noexcept nogil:
+cdef inline void deviations_again(
+    const Plan *p, Py_ssize_t block, Py_ssize_t c, const real *x, Moments m
+) noexcept nogil:
     """Sums of a channel that is to be visited again."""
     if m.var[c] == -1:
         sum_of_item(DEVIATIONS, p, sum_item(p, block, c * p.places, p.places), x, x, m.spread, m.part,

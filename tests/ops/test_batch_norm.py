@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import caffebn
 import caffebn.ops
 from caffebn.errors import ArgumentError
 from caffebn.ops import level
@@ -19,7 +20,8 @@ shapes = st.tuples(st.integers(0, 40), st.integers(0, 20), st.integers(0, 40))
 dtypes = st.sampled_from([np.dtype("float32"), np.dtype("float64")])
 slopes = st.sampled_from([None, 0.0, 0.25])
 
-# Around the limits of the layouts: 16 places; whole vectors; rows of 2048 and of twice as many; 256 columns; groups
+# Around the limits of the layouts: 16 and 512 places; whole vectors; rows of 2048 and of twice as many; 256 columns;
+# tiles of channels; blocks of 16 images
 EDGES = [
     *[
         (1, 1, 1),
@@ -53,6 +55,10 @@ EDGES = [
         (40, 230, 17),
         (1, 600, 16),
         (4, 50, 196),
+        (9, 3, 511),
+        (9, 3, 512),
+        (17, 33, 100),
+        (50, 9, 361),
         (0, 3, 4),
         (2, 3, 0),
     ],
@@ -541,7 +547,7 @@ def test_an_infinite_value_is_seen_once(dtype):
     assert mean[0] == np.inf and np.isfinite(mean[1])
 
 
-@pytest.mark.parametrize("shape", [(2, 20, 4200), (300, 37, 1), (3, 40, 49), (40, 300, 2), (130, 2, 3)])
+@pytest.mark.parametrize("shape", [(2, 20, 4200), (300, 37, 1), (33, 40, 49), (40, 300, 2), (130, 2, 3)])
 def test_all_levels_give_the_same_bits(dtype, shape, cpu_at_level):
     """In the ways that the one call of each op, which is compared for all ops, does not go."""
     digests = {}
@@ -602,19 +608,28 @@ def test_messages():
 
 # more than 16 MB, so that results are written past the caches; odd sizes, so that lines are cut
 LARGE = [(3, 7, 210001), (5, 33, 26803), (16, 420, 683), (16, 600, 499), (44003, 101, 1), (15005, 20, 15)]
+# and sizes with which tiles of small maps are made of whole lines
+LARGE += [(21, 1024, 208), (19, 4801, 49), (41000, 112, 1)]
+
+
+def at_a_line(shape):
+    """Return an array of NaN as blobs are: in memory that begins at a line of the cache."""
+    a = caffebn.Blob(shape).data
+    a[...] = np.nan
+    return a
 
 
 @pytest.mark.parametrize("shape", LARGE, ids=lambda s: "x".join(map(str, s)))
 def test_large_results_are_those_written_in_place(shape):
     """What may not be written past the caches, as it lies where it was read, has the same bits."""
     case = Case(shape, "float32", slope=0.25)
-    y, mean, _, inv_std = case.forward(CPU)
+    y, mean, _, inv_std = case.forward(CPU, y=at_a_line(shape))
     vectors = mean, inv_std, case.scale, case.shift
     again = case.x.copy()
     CPU.normalize_act(again, *vectors, None, 0.25, again)
     np.testing.assert_array_equal(again, y)
     for frozen in (False, True):
-        dx, dy = np.full_like(y, np.nan), case.dy.copy()
+        dx, dy = at_a_line(shape), case.dy.copy()
         for to in (dx, dy):
             CPU.batch_norm_backward(case.x, *vectors, None, 0.25, frozen, dy, to, None, None, None)
         np.testing.assert_array_equal(dx, dy)
