@@ -3,8 +3,9 @@
    The product is C[m, q] = sum over k of A[m, k] * B[k, q], followed by an epilogue (scale, bias, residual, ReLU).
 
    - The microkernel keeps up to GEMM_MR rows x GEMM_NV vectors of sums in registers.  Each step of k loads NV vectors
-     of B and one number of each row of A, so that with 14 x 2 vectors two multiply-adds a cycle need little more than
-     one load.  There is one microkernel for each number of rows: 64 rows are cut into 13 + 13 + 13 + 13 + 12.
+     of B and the numbers of each row of A.  With AVX-512 most of these are operands of the multiply-adds: 37
+     instructions for 28 of them, as a core whose other thread is busy decodes three a cycle.  There is one microkernel
+     for each number of rows: 64 rows are cut into 13 + 13 + 13 + 13 + 12.
    - B is copied panel by panel: KC x (NV vectors), zero-padded to whole vectors, PANELS of them in L2.  Where its rows
      lie in one piece (1 x 1 kernels), the first tile of A that needs a panel reads it there and copies it on the way.
    - A is copied tile by tile: MR rows of KC elements, each row in one piece (the rows of weights as they lie, so that
@@ -38,6 +39,7 @@
 #if defined(__AVX512F__)
 #define GEMM_BYTES 64
 #define GEMM_MR 14
+#define GEMM_ONCE 4             /* rows of A whose numbers are loaded once for both vectors: see multiply_add */
 #elif defined(__AVX__)
 #define GEMM_BYTES 32
 #define GEMM_MR 6
@@ -47,6 +49,9 @@
 #else
 #define GEMM_BYTES 16
 #define GEMM_MR 6
+#endif
+#ifndef GEMM_ONCE
+#define GEMM_ONCE GEMM_MR       /* no multiply-add loads a number for all lanes */
 #endif
 #define GEMM_NV 2               /* vectors in a panel of B */
 #define GEMM_KC 384             /* depth of a block */

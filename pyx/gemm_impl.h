@@ -505,7 +505,10 @@ typedef struct {
     REAL *panel;
 } FN(beside);
 
-/* sum += column of A (mr rows) x row of B (nv vectors), which is kept in `panel`, if that is given */
+/* sum += column of A (mr rows) x row of B (nv vectors), which is kept in `panel`, if that is given.
+
+   A number of A that is loaded for each vector anew is part of the multiply-add; one that is loaded once is an
+   instruction of its own, but one load less, of which there are two in a cycle. */
 GEMM_INLINE void FN(multiply_add)(const int mr, const int nv, const int row, const REAL *a, const REAL *b,
                                   REAL *panel, FN(vec) (*sum)[GEMM_NV])
 {
@@ -519,11 +522,13 @@ GEMM_INLINE void FN(multiply_add)(const int mr, const int nv, const int row, con
             /* the neighbour comes next, which no prefetcher foresees */
             __builtin_prefetch(b + (nv + j) * FN(LANES), 0, 2);
         }
+    const REAL *again = a;              /* the same, which the compiler shall not know */
+    __asm__("" : "+r"(again));
 #pragma GCC unroll 14
     for (int i = 0; i < mr; i++) {
         const REAL s = a[i * row];
-#pragma GCC unroll 2
-        for (int j = 0; j < nv; j++) sum[i][j] += s * bv[j];
+        sum[i][0] += s * bv[0];
+        if (nv > 1) sum[i][1] += (i < GEMM_ONCE ? s : again[i * row]) * bv[1];
     }
 }
 
@@ -546,7 +551,8 @@ GEMM_INLINE void FN(micro)(const int mr, const int nv, const int row, const int 
     if (look) {
         const REAL *next = beside->next, *result = beside->result;
         int64_t result_row = beside->result_row;
-        for (; k + GEMM_LOOK <= depth; k += GEMM_LOOK) {
+        const int64_t asked = beside->next_row ? depth : GEMM_MIN(depth, 3 * GEMM_LOOK);    /* then nothing is left */
+        for (; k + GEMM_LOOK <= asked; k += GEMM_LOOK) {
             const REAL *at = next, *to = result;
             for (int i = 0; i < mr; i++, a += column, b += b_row, panel += keep ? panel_row : 0) {
                 __builtin_prefetch(at, 0, 2);
