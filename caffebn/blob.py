@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from math import prod
 from types import ModuleType
@@ -18,6 +19,10 @@ MAX_AXES = 32
 """Caffe's limit on the number of axes of a blob."""
 
 _ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
+_PAGE = 4096
+_LARGE = 1 << 16  # bytes, from which on a page more does not count
+_STAGGER = 17 * _ALIGNMENT  # from one large memory to the next
+_memories = itertools.count()
 
 
 class Changes:
@@ -175,9 +180,13 @@ def _page_locked(memory: Memory) -> np.ndarray:
 
 
 def _zeros(size: int, dtype: np.dtype) -> np.ndarray:
-    room = _ALIGNMENT // dtype.itemsize
-    array = np.zeros(size + room, dtype)
-    shift = (-array.ctypes.data % _ALIGNMENT) // dtype.itemsize
+    # Large ones begin at different places in their pages.  Where the last 12 bits of its address are those of a store
+    # before it, a load waits for that; and images often lie whole pages apart, so that each would.
+    large = size * dtype.itemsize >= _LARGE
+    step = _PAGE if large else _ALIGNMENT
+    place = next(_memories) * _STAGGER % _PAGE if large else 0
+    array = np.zeros(size + step // dtype.itemsize, dtype)
+    shift = (place - array.ctypes.data) % step // dtype.itemsize
     return array[shift : shift + size]
 
 

@@ -45,6 +45,12 @@ def test_memory_is_aligned_to_a_cache_line(count):
     assert blob.data.ctypes.data % 64 == blob.diff.ctypes.data % 64 == 0
 
 
+def test_large_memories_begin_at_different_places_in_their_pages():
+    blobs = [Blob((1 << 14,), dtype) for dtype in ("float32", "float64") for _ in range(10)]
+    places = [array.ctypes.data % 4096 for blob in blobs for array in (blob.data, blob.diff)]
+    assert len(set(places)) == len(places) and not any(place % 64 for place in places)
+
+
 def test_reshape_keeps_values_that_fit():
     blob = Blob((2, 3))
     blob.data[...] = np.arange(6).reshape(2, 3)
