@@ -53,12 +53,6 @@ CHANNEL_INLINE void FN(forward_visit)(const Visit *visit, const int whole, const
 #undef STEP
 }
 
-/* How many elements after x lie those that a map should fetch, where nothing has fetched x before. */
-CHANNEL_INLINE int64_t FN(further_of)(const Rows *rows, int cached)
-{
-    return cached ? 0 : visited_along(rows) ? FURTHER : BESIDE;
-}
-
 CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int streams, const Rows *rows,
                                      int64_t further, const REAL *x, const REAL *residual, const REAL *v,
                                      int64_t width, REAL slope, REAL *y)
@@ -76,7 +70,7 @@ CHANNEL_INLINE void FN(forward_rows)(const int add, const int relu, const int st
 static void FN(forward)(const Rows *rows, int streams, int cached, const REAL *x, const REAL *residual, const REAL *v,
                         int64_t width, REAL slope, REAL *y)
 {
-    const int64_t further = FN(further_of)(rows, cached);
+    const int64_t further = further_of(rows, cached);
     const REAL *added = (residual ? residual : x) + rows->start;
     x += rows->start;
     y += rows->start;
@@ -246,7 +240,13 @@ static void FN(put_vectors)(int64_t n, const double *mean, const double *inv_std
     default: call(NO_ACTIVATION, 0);                                                                \
     }
 
-/* dz = dy where the activation's output is positive, else slope * dy. */
+/* dz: dy where the activation's output is positive (`open`), else slope * dy.  Both are computed, and one chosen. */
+CHANNEL_INLINE REAL FN(gated)(int open, const int relu, REAL dy, REAL slope)
+{
+    const REAL other = relu ? 0 : dy * slope;
+    return open ? dy : other;
+}
+
 CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, const int single, const int sign,
                                        const int relu, const REAL *x, const REAL *y, const REAL *dy, const REAL *v,
                                        int64_t width, REAL slope, REAL *dz)
@@ -257,11 +257,7 @@ CHANNEL_INLINE void FN(gradient_visit)(const Visit *visit, const int whole, cons
     dy += visit->at;
     dz += visit->at;
     for (int64_t i = 0; i < visit->count; i++) {
-        EACH_ELEMENT({
-            const int open = OPEN(j);
-            const REAL own = dy[j], other = relu ? 0 : own * slope;
-            dz[j] = open ? own : other;
-        })
+        EACH_ELEMENT(dz[j] = FN(gated)(OPEN(j), relu, dy[j], slope);)
         x += visit->stride, y += visit->stride, dy += visit->stride, dz += visit->stride;
     }
 }
@@ -314,11 +310,7 @@ CHANNEL_INLINE void FN(gradient_sums_of)(const int sign, const int relu, const R
         const int64_t *which = mask;                                                            \
         if (!chosen) {                                                                          \
             INDEPENDENT                                                                         \
-            for (int j = 0; j < LANES; j++) {                                                   \
-                const int open = OPEN(j);                                                       \
-                const REAL other = relu ? 0 : dy[j] * slope;                                    \
-                dz[j] = open ? dy[j] : other;                                                   \
-            }                                                                                   \
+            for (int j = 0; j < LANES; j++) dz[j] = FN(gated)(OPEN(j), relu, dy[j], slope);     \
         }                                                                                       \
         _Pragma("GCC unroll 8")                                                                 \
         for (int k = 0; k < PARTS; k++) {                                                       \
@@ -367,9 +359,7 @@ CHANNEL_INLINE void FN(backward_visit)(const Visit *visit, const int whole, cons
     if (whole && further) CHANNEL_FETCH(dy + further)
 #define STEP x += visit->stride, y += visit->stride, dy += visit->stride, dx += visit->stride
     EACH_STEP(dx, FETCH, STEP, {
-        const REAL centred = (x[j] - high[j]) - low[j];
-        const int open = OPEN(j);
-        const REAL own = dy[j], other = relu ? 0 : own * slope, dz = open ? own : other;
+        const REAL centred = (x[j] - high[j]) - low[j], dz = FN(gated)(OPEN(j), relu, dy[j], slope);
         if (frozen) result[j] = dz * by_dz[j];
         else result[j] = (dz * by_dz[j] + constant[j]) + centred * by_x[j];
     })
@@ -393,7 +383,7 @@ CHANNEL_INLINE void FN(backward_rows)(const int sign, const int relu, const int 
 static void FN(backward)(int sign, int frozen, const Rows *rows, int streams, int cached, const REAL *x, const REAL *y,
                          const REAL *dy, const REAL *v, int64_t width, REAL slope, REAL *dx)
 {
-    const int64_t further = FN(further_of)(rows, cached);
+    const int64_t further = further_of(rows, cached);
     y = (y ? y : x) + rows->start;
     x += rows->start;
     dy += rows->start;

@@ -21,62 +21,6 @@ CHANNEL_INLINE void FN(add_lanes)(const int what, const REAL *x, const REAL *y, 
     }
 }
 
-/* The sums of `rows`; what `first` and `second` are is said at sum_rows. */
-#define SUM_ROWS(rows, ready, ask, add, first, second)                                                        \
-    do {                                                                                                      \
-        const Rows *of = (rows);                                                                              \
-        if (visited_along(of)) {                                                                              \
-            const int single = 0;                                                                             \
-            const int64_t rest = of->places % LANES, last = of->places - LANES;                               \
-            for (int64_t t = 0; t * of->places < of->length; t++) {                                           \
-                const Visit visit[1] = {{.vector = t, .n = LANES, .left = LANES}};                            \
-                lanes_part a[PARTS] = {0}, b[PARTS] = {0};                                                    \
-                ready();                                                                                      \
-                for (int64_t row = 0; row < of->count; row++) {                                               \
-                    const int64_t at = row * of->stride + t * of->places;                                     \
-                    for (int64_t i = 0; i <= last; i += LANES) {                                              \
-                        ask(at + i + FURTHER);                                                                \
-                        add(at + i, LANES, 0, a, b);                                                          \
-                    }                                                                                         \
-                    if (rest) add(at + last, LANES, lanes_after(LANES - rest), a, b);                         \
-                }                                                                                             \
-                if (first) (first)[t] = lanes_total((const double *)a);                                       \
-                if (second) (second)[t] = lanes_total((const double *)b);                                     \
-            }                                                                                                 \
-        } else if (of->places > 1) {                                                                          \
-            const int single = 0;                                                                             \
-            lanes_part sum_a[PARTS] = {0}, sum_b[PARTS] = {0};                                                \
-            for (int64_t k = 0, t = 0; k < of->length; k += LANES) {                                          \
-                const int64_t j = lanes_from(k, of->length), end = (t + 1) * of->places - j;                  \
-                const Visit visit[1] = {{.vector = t, .n = LANES, .left = end < LANES ? (int)end : LANES}};   \
-                lanes_part a[PARTS] = {0}, b[PARTS] = {0};                                                    \
-                ready();                                                                                      \
-                for (int64_t row = 0, at = j; row < of->count; row++, at += of->stride) {                     \
-                    ask(at + BESIDE);                                                                         \
-                    add(at, LANES, 0, a, b);                                                                  \
-                }                                                                                             \
-                lanes_folded(a, k - j, end, sum_a, (first) ? (first) + t : 0);                                \
-                t += lanes_folded(b, k - j, end, sum_b, (second) ? (second) + t : 0);                         \
-            }                                                                                                 \
-        } else {                                                                                              \
-            const int single = 1, n = of->length < LANES ? (int)of->length : LANES;                           \
-            for (int64_t k = 0; k < of->length; k += LANES) {                                                 \
-                const int64_t j = lanes_from(k, of->length), full = n == LANES ? whole_rows(of, j) : 0;       \
-                const Visit visit[1] = {{.vector = j, .n = n}};                                               \
-                lanes_part a[PARTS] = {0}, b[PARTS] = {0};                                                    \
-                ready();                                                                                      \
-                for (int64_t row = 0, at = j; row < full; row++, at += of->stride)                            \
-                    add(at, LANES, 0, a, b);                                                                  \
-                for (int64_t row = full, at = j + full * of->stride; row < of->count; row++, at += of->stride) { \
-                    const int64_t left = of->size - at < n ? of->size - at : n;                               \
-                    if (left > 0) add(at, left, lanes_before(left), a, b);                                    \
-                }                                                                                             \
-                if (first) memcpy((first) + j, a, n * sizeof(double));                                        \
-                if (second) memcpy((second) + j, b, n * sizeof(double));                                      \
-            }                                                                                                 \
-        }                                                                                                     \
-    } while (0)
-
 /* 16 elements, or n, and zeros behind them. */
 CHANNEL_INLINE const REAL *FN(padded)(const REAL *x, int64_t n, REAL *room)
 {
@@ -148,15 +92,6 @@ static double FN(estimate)(const REAL *x, int64_t count, int64_t stride)
 }
 
 /* ---- Maps of rows ---- */
-
-/* The elements of a visit: for (each j) y[j] = ..., 16 in a vector where the visit is whole. */
-#define EACH_ELEMENT(...)                                                         \
-    if (whole) {                                                                  \
-        INDEPENDENT                                                               \
-        for (int j = 0; j < LANES; j++) __VA_ARGS__                               \
-    } else {                                                                      \
-        for (int j = visit->skip; j < visit->n; j++) __VA_ARGS__                  \
-    }
 
 /* y = ((x - high) - low) * factor: the mean in two parts, so that only the difference is rounded */
 CHANNEL_INLINE void FN(normalize_visit)(const Visit *visit, const int whole, const int single, const REAL *x,

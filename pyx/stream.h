@@ -17,8 +17,7 @@
 
 enum {
     STREAM_LINE = 64,
-    STREAM_BYTES = 16 << 20,            /* of a result, from which on it is written past the caches, */
-    STREAM_RUN = 512                    /* if so many elements follow each other: a part of a line costs a whole one */
+    STREAM_BYTES = 16 << 20             /* of a result, from which on it is written past the caches */
 };
 
 /* Bytes before the first whole line. */
