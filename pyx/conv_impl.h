@@ -183,7 +183,9 @@ static void FN(conv_backward_weight)(const REAL *dy, const REAL *x, REAL *dw, in
         const FN(operand) a = {.images = direct ? &dys : &xs};
         const FN(operand) b = {.images = direct ? &xs : &dys, .transposed = 1};
         const FN(result) c = {sums, width, 0, width, 1};
-        FN(product)(&a, &b, &c, d0, GEMM_MIN(d1, depth), 0, n_lefts * taps, 0, n_rights, 0, NULL, 0,
+        const int64_t tiles = gemm_ceil_div(n_lefts * taps, GEMM_MR);
+        const gemm_run all = {0, tiles, 0, tiles, NULL, 0};
+        FN(product)(&a, &b, &c, d0, GEMM_MIN(d1, depth), n_lefts * taps, all, 0, n_rights, 0, NULL, 0,
                     sums + FN(sums_of_task)(taps));
         if (direct)
             for (int64_t o = 0; o < n_lefts; o++)

@@ -59,6 +59,9 @@
 #define GEMM_LOOK 16            /* a microkernel asks for a line of each row of what comes next in so many steps */
 #define GEMM_AHEAD 32           /* steps that a tile of A whose rows lie side by side is asked for ahead */
 #define GEMM_PANELS 16          /* most panels of B that a task holds, in L2 */
+#define GEMM_PACK 12            /* cycles in which a row of a panel is copied */
+#define GEMM_CHUNK 5000         /* cycles of work that a thread takes at once, at least */
+#define GEMM_WORTH 4            /* tiles for which another thread's columns are copied once more */
 
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #define GEMM_MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -90,6 +93,82 @@ static inline gemm_cut gemm_choose(int64_t rows, int64_t n_panels, int64_t group
             }
         }
     return best;
+}
+
+/* Panels of B that a task holds, for as little to do as can be for the slowest thread, whose tasks are tiles of rows
+   (of MR) of such blocks of columns, a run of them.  Costs are cycles for one k: a panel and a row take 1 (NV multiply-
+   adds, two a cycle), copying a row of a panel `pack`, copying a row of A about 0.2. */
+static inline int64_t gemm_width(int64_t rows, int64_t n_panels, int64_t groups, double pack, int n_threads)
+{
+    const int64_t tiles = gemm_ceil_div(rows, GEMM_MR);
+    int64_t best = 1;
+    double least = -1;
+    for (int64_t panels = GEMM_MIN(n_panels, GEMM_PANELS); panels >= 1; panels--) {
+        const int64_t blocks = groups * gemm_ceil_div(n_panels, panels);
+        const int64_t share = gemm_ceil_div(blocks * tiles, n_threads);
+        /* blocks of which a thread has a part */
+        const int64_t touched = gemm_ceil_div(share, tiles) + (share > tiles && blocks % n_threads > 0);
+        const double cost = share * GEMM_MR * (panels + 0.2) + touched * panels * pack;
+        if (least < 0 || cost < least * 0.99) least = cost, best = panels;
+    }
+    return best;
+}
+
+/* What a thread has still to do of a row of tiles: from the low half up to the high half of the number.
+
+   The thread takes from the front; one that has nothing left takes half of what another has, from the back.  So threads
+   whose cores are slower for a while do less, and what a thread reads are mostly columns that it wrote. */
+typedef uint64_t __attribute__((may_alias)) gemm_range;
+
+static inline gemm_range gemm_range_of(int64_t begin, int64_t end) { return (uint64_t)end << 32 | (uint64_t)begin; }
+static inline int64_t gemm_begin(gemm_range r) { return (int64_t)(r & 0xffffffff); }
+static inline int64_t gemm_end(gemm_range r) { return (int64_t)(r >> 32); }
+
+/* Take up to n tiles, all of one block, `tiles` to a block; their number, and the first of them. */
+static inline int64_t gemm_take(gemm_range *mine, int64_t n, int64_t tiles, int64_t *first)
+{
+    gemm_range now = __atomic_load_n(mine, __ATOMIC_RELAXED);
+    for (;;) {
+        const int64_t begin = gemm_begin(now), end = gemm_end(now);
+        const int64_t taken = GEMM_MIN(GEMM_MIN(n, end - begin), tiles - begin % tiles);
+        if (taken <= 0) return 0;
+        *first = begin;
+        if (__atomic_compare_exchange_n(mine, &now, gemm_range_of(begin + taken, end), 0, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED))
+            return taken;
+    }
+}
+
+/* Take half of what another thread has left, if that is worth it; whether there is something now. */
+static inline int gemm_steal(gemm_range *mine, gemm_range *other, int64_t least)
+{
+    gemm_range now = __atomic_load_n(other, __ATOMIC_RELAXED);
+    for (;;) {
+        const int64_t begin = gemm_begin(now), end = gemm_end(now), middle = begin + (end - begin) / 2;
+        if (end - begin < least) return 0;
+        if (__atomic_compare_exchange_n(other, &now, gemm_range_of(begin, middle), 0, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            __atomic_store_n(mine, gemm_range_of(middle, end), __ATOMIC_RELAXED);
+            return 1;
+        }
+    }
+}
+
+/* The tiles of a block that a thread works on, [first, first + n), and more of that block from the front of `mine`, up
+   to `chunk` at once, while there are; held: B is in the panels already, whole. */
+typedef struct {
+    int64_t first, n, chunk, tiles;
+    gemm_range *mine;
+    int held;
+} gemm_run;
+
+static inline int gemm_more(gemm_run *run)
+{
+    int64_t first, n;
+    if (!run->mine || run->first + run->n == run->tiles) return 0;
+    n = gemm_take(run->mine, run->chunk, run->tiles, &first);
+    run->n += n;
+    return n > 0;
 }
 
 #define IMPL "gemm_impl.h"

@@ -674,7 +674,14 @@ static __attribute__((noinline)) void FN(few_columns)(const REAL *a, const REAL 
 static inline int64_t FN(product_scratch)(int64_t panels)
 {
     return GEMM_KC * ((panels + 1) * FN(PANEL) + FN(LANES)) + (GEMM_MR + FN(LANES) + 4) * GEMM_KCS + GEMM_MR * FN(PANEL)
-           + 4 * FN(LANES);
+           + 4 * FN(LANES) + 128 / (int64_t)sizeof(REAL);
+}
+
+enum { FN(RANGE) = 128 / sizeof(REAL) };    /* of a thread's scratch, which begins with its range on a line of its own */
+
+static inline gemm_range *FN(range_of)(REAL *scratch)
+{
+    return (gemm_range *)(((uintptr_t)scratch + 63) & ~(uintptr_t)63);
 }
 
 static inline REAL *FN(aligned)(REAL *p)
@@ -698,16 +705,15 @@ static const REAL *FN(in_place)(const FN(operand) *o, int64_t k, int64_t q, int6
     return v->data + image * v->image + k * v->plane + from + v->inner[0] + col;
 }
 
-/* Rows [m0, m1) and columns [q0, q1) of the result, summed over k in [d0, d1).
+/* Tiles `run` of `rows` rows and columns [q0, q1) of the result, summed over k in [d0, d1).
 
    few: number of columns at the end, at most FEW, whose sums are taken one by one; accumulate: add to what the result
    holds; scratch: product_scratch(panels of the columns) elements. */
 static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(result) *c, int64_t d0, int64_t d1,
-                        int64_t m0, int64_t m1, int64_t q0, int64_t q1, int64_t few, const FN(epilogue) *e,
+                        int64_t rows, gemm_run run, int64_t q0, int64_t q1, int64_t few, const FN(epilogue) *e,
                         int accumulate, REAL *scratch)
 {
     const int64_t end = q1 - few, n_panels = gemm_ceil_div(q1 - q0, FN(PANEL));
-    const int64_t n_tiles = gemm_ceil_div(m1 - m0, GEMM_MR);
     const int plain = !a->images && a->column == 1;
     REAL *a_tile = FN(aligned)(scratch);
     REAL *temp = a_tile + GEMM_MR * GEMM_KCS;
@@ -724,13 +730,15 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
     for (int64_t k0 = d0; k0 < d1 || k0 == d0; k0 += GEMM_KC) {
         const int64_t k1 = GEMM_MIN(k0 + GEMM_KC, d1), kc = k1 - k0;
         const int add = accumulate || k0 > d0;
-        if (few) {
+        const int64_t n_tiles = k0 == d0 ? run.tiles : run.first + run.n;   /* the next may be this thread's, or is */
+        if (few && !run.held) {
             FN(load_operand)(b, k0, k1, end, q1, FN(LANES), last_panel, FN(LANES), temp);
             FN(copy_transposed)(last_panel, FN(LANES), last_panel + kc * FN(LANES), GEMM_MIN(4, FN(LANES)), kc, last,
                                 GEMM_KCS, 1);
         }
-        for (int64_t t = 0; t < n_tiles; t++) {
-            const int64_t m = m0 + (m1 - m0) * t / n_tiles, n = m0 + (m1 - m0) * (t + 1) / n_tiles - m;
+        for (int64_t t = run.first; t < run.first + run.n || (k0 == d0 && gemm_more(&run)); t++) {
+            const int64_t m = rows * t / run.tiles, n = rows * (t + 1) / run.tiles - m;
+            const int load = t == run.first && !run.held;
             FN(load_operand)(a, m, m + n, k0, k1, kc, a_tile, GEMM_KCS, temp);
             for (int64_t p = 0; p < n_panels; p++) {
                 const int64_t q = q0 + p * FN(PANEL), width = GEMM_MIN(FN(PANEL), q1 - q);
@@ -740,7 +748,8 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
                 const int n_parts = parts == cut ? FN(cut_columns)(c, q, width, cut) : 1;
                 FN(beside) beside = {a_tile, tile, 0, 0, 0, panel};
                 if (p == 0 && plain && (t + 1 < n_tiles || k1 < d1)) {
-                    beside.next = a->data + (t + 1 < n_tiles ? (m + n) * a->row + k0 : m0 * a->row + k1);
+                    const int64_t first = rows * run.first / run.tiles;
+                    beside.next = a->data + (t + 1 < n_tiles ? (m + n) * a->row + k0 : first * a->row + k1);
                     beside.next_row = a->row;
                 }
                 if (c->column == 1 && n_parts == 1 && summed > 0 && kc >= 3 * GEMM_LOOK)
@@ -748,11 +757,11 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
                 else
                     for (int i = 0; i < n_parts && c->column == 1; i++)
                         FN(prefetch)(c->data + m * c->row + parts[i].to, c->row, n, parts[i].length);
-                const REAL *from = t || summed < FN(PANEL) ? NULL : FN(in_place)(b, k0, q, &beside.b_row);
+                const REAL *from = !load || summed < FN(PANEL) ? NULL : FN(in_place)(b, k0, q, &beside.b_row);
                 if (from) FN(keep_micros)[n - 1](a_tile, from, kc, tile, &beside);
                 else if (summed > 0) {
                     const int64_t full = summed > FN(LANES) ? FN(PANEL) : FN(LANES);
-                    if (!t) FN(load_operand)(b, k0, k1, q, q + summed, full, panel, full, temp);
+                    if (load) FN(load_operand)(b, k0, k1, q, q + summed, full, panel, full, temp);
                     FN(micros)[summed > FN(LANES)][n - 1](a_tile, panel, kc, tile, &beside);
                 }
                 if (summed < width) FN(few_columns)(a_tile, last, few, n, kc, tile + summed);
@@ -773,31 +782,51 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
 {
     if (rows <= 0 || columns <= 0) return;
     const int64_t rest = columns % FN(LANES), few = rest <= FN(FEW) ? rest : 0, most = columns - few;
-    const gemm_cut cut = gemm_choose(rows, GEMM_MAX(gemm_ceil_div(most, FN(PANEL)), 1), groups, 5, n_threads);
-    const int64_t share = cut.rows, width = cut.panels * FN(PANEL), size = FN(product_scratch)(GEMM_PANELS);
-    const int64_t per_group = cut.n_shares * cut.n_blocks, n_tasks = groups * per_group;
-#pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < n_tasks; task++) {
-        const int64_t group = task / per_group, m = task % per_group % cut.n_shares * share;
-        const int64_t q = task % per_group / cut.n_shares * width;
-        FN(images) view;
-        FN(operand) a_group = *a, b_group = *b;
-        FN(result) c_group = *c;
-        FN(epilogue) e_group = *e;
-        a_group.data += group * step->a;
-        if (b->images) {
-            view = *b->images;
-            view.data += group * step->b;
-            b_group.images = &view;
+    const int64_t n_panels = GEMM_MAX(gemm_ceil_div(most, FN(PANEL)), 1);
+    const int64_t panels = gemm_width(rows, n_panels, groups, GEMM_PACK, n_threads), width = panels * FN(PANEL);
+    const int64_t n_blocks = gemm_ceil_div(n_panels, panels), tiles = gemm_ceil_div(rows, GEMM_MR);
+    const int64_t n_all = groups * n_blocks * tiles, size = FN(product_scratch)(GEMM_PANELS);
+    const int64_t cycles = panels * GEMM_MIN(GEMM_MAX(depth, 1), GEMM_KC) * GEMM_MR;
+    const int64_t chunk = GEMM_CHUNK / cycles + 1;
+    for (int t = 0; t < n_threads; t++)
+        *FN(range_of)(scratch + t * size) = gemm_range_of(n_all * t / n_threads, n_all * (t + 1) / n_threads);
+#pragma omp parallel num_threads(n_threads)
+    {
+        REAL *own = scratch + GEMM_THREAD() * size;
+        gemm_range *mine = FN(range_of)(own);
+        int64_t first, n, held = -1;
+        for (int victim = 0; victim < n_threads;) {
+            n = gemm_take(mine, chunk, tiles, &first);
+            if (!n) {
+                /* a thread that has not begun may never do so */
+                gemm_range *other = FN(range_of)(scratch + victim * size);
+                const int64_t begin = gemm_begin(__atomic_load_n(other, __ATOMIC_RELAXED));
+                const int idle = begin == n_all * victim / n_threads;
+                const int64_t least = idle ? 1 : begin / tiles == held ? 2 : GEMM_WORTH;
+                if (!gemm_steal(mine, other, least)) victim++;
+                continue;
+            }
+            const int64_t block = first / tiles, group = block / n_blocks, q = block % n_blocks * width;
+            FN(images) view;
+            FN(operand) a_group = *a, b_group = *b;
+            FN(result) c_group = *c;
+            FN(epilogue) e_group = *e;
+            a_group.data += group * step->a;
+            if (b->images) {
+                view = *b->images;
+                view.data += group * step->b;
+                b_group.images = &view;
+            }
+            c_group.data += group * step->c;
+            if (e->scale) e_group.scale += group * step->e;
+            if (e->bias) e_group.bias += group * step->e;
+            if (e->residual) e_group.residual += group * step->c;
+            const int is_last = q + width >= most;
+            const gemm_run run = {first % tiles, n, chunk, tiles, mine, block == held};
+            FN(product)(&a_group, &b_group, &c_group, 0, depth, rows, run, q, is_last ? columns : q + width,
+                        is_last ? few : 0, &e_group, accumulate, own + FN(RANGE));
+            held = depth <= GEMM_KC ? block : -1;
         }
-        c_group.data += group * step->c;
-        if (e->scale) e_group.scale += group * step->e;
-        if (e->bias) e_group.bias += group * step->e;
-        if (e->residual) e_group.residual += group * step->c;
-        const int is_last = q + width >= most;
-        FN(product)(&a_group, &b_group, &c_group, 0, depth, m, GEMM_MIN(m + share, rows), q,
-                    is_last ? columns : q + width, is_last ? few : 0, &e_group, accumulate,
-                    scratch + GEMM_THREAD() * size);
     }
 }
 
