@@ -168,6 +168,53 @@ static inline __attribute__((always_inline)) void FN(max_frame)(
         }
 }
 
+/* best[q] = the largest of `rows` numbers that lie `pitch` apart, for n >= POOL_CHUNK columns. */
+static inline __attribute__((always_inline)) void FN(max_of_rows)(
+    const REAL *from, ptrdiff_t pitch, ptrdiff_t rows, ptrdiff_t n, REAL *best)
+{
+    for (ptrdiff_t i = 0; i < n; i += POOL_CHUNK) {
+        const ptrdiff_t q = pool_min(i, n - POOL_CHUNK);    /* the last chunk overlaps the one before */
+        REAL value[POOL_CHUNK];
+        EACH_LANE(l) value[l] = -FLT_MAX;
+        for (ptrdiff_t k = 0; k < rows; k++)
+            EACH_LANE(l) {
+                const REAL next = from[k * pitch + q + l];
+                value[l] = next > value[l] ? next : value[l];
+            }
+        memcpy(best + q, value, sizeof value);
+    }
+}
+
+/* The same as max_frame where nobody asks for places, rows are long and windows a stride apart: down first, from the
+   image as it lies, so that what takes the stride apart runs once for each row of results.  Of equal maxima (0 and -0)
+   any may win then. */
+static inline __attribute__((always_inline)) void FN(max_long_rows)(
+    const pooling *p, const pool_block *b, const REAL *x, ptrdiff_t w0, ptrdiff_t w1, REAL *y)
+{
+    enum { ROOM = POOL_FRAME + POOL_SLACK };
+    REAL down[ROOM], best[ROOM];
+    const ptrdiff_t sw = p->stride_w, kw = p->kernel_w, left = b->j * sw - p->pad_w;
+    const ptrdiff_t n = sw <= 2 ? whole_chunks(b->columns) : b->columns;
+    for (ptrdiff_t q = 0; q < b->step * sw + POOL_SLACK; q++) down[q] = -FLT_MAX;
+    for (ptrdiff_t plane = 0; plane < b->planes; plane++, x += p->height * p->width)
+        for (ptrdiff_t r = 0; r < b->rows; r++) {
+            const ptrdiff_t top = (b->i + r) * p->stride_h - p->pad_h;
+            const ptrdiff_t h0 = pool_max(top, 0), h1 = pool_max(pool_min(top + p->kernel_h, p->height), h0);
+            const REAL *from = x + h0 * p->width + left + w0;
+            if (h1 - h0 == 3) FN(max_of_rows)(from, p->width, 3, w1 - w0, down + w0);
+            else FN(max_of_rows)(from, p->width, h1 - h0, w1 - w0, down + w0);
+            if (kw == 2 && sw == 2) FN(max_across)(down, 2, 2, n, 0, best, NULL);
+            else if (kw == 3 && sw == 2) FN(max_across)(down, 2, 3, n, 0, best, NULL);
+            else if (kw == 3 && sw == 1) FN(max_across)(down, 1, 3, n, 0, best, NULL);
+            else {
+                FN(max_across)(down, sw, 1, n, 0, best, NULL);
+                for (ptrdiff_t k = 1; k < kw; k++) FN(max_with)(down + k, sw, NULL, 0, n, 0, best, NULL);
+            }
+            FN(copy_row)(y + (plane * p->rows + b->i + r) * p->columns + b->j, best, b->columns,
+                         behind_row(p, b, plane, r));
+        }
+}
+
 /* The largest of a run and where it is, when it is above *best. */
 static inline void FN(max_run)(const REAL *x, ptrdiff_t n, ptrdiff_t first, REAL *best, ptrdiff_t *at)
 {
@@ -226,8 +273,11 @@ static void FN(max_pool_block)(const pooling *p, ptrdiff_t number, const REAL *x
     x += b.plane * p->height * p->width;
     y += b.plane * p->rows * p->columns;
     if (index) index += b.plane * p->rows * p->columns;
+    const ptrdiff_t left = b.j * p->stride_w - p->pad_w, pitch = b.step * p->stride_w;
+    const ptrdiff_t w0 = pool_max(-left, 0), w1 = pool_min(p->width - left, pitch);     /* in the image */
     if (!p->block_rows) FN(max_window)(p, x, b.i, b.j, y, index);
     else if (index) FN(max_frame)(p, &b, x, 1, y, index);
+    else if (p->stride_w > 1 && w1 - w0 >= 2 * POOL_CHUNK) FN(max_long_rows)(p, &b, x, w0, w1, y);
     else FN(max_frame)(p, &b, x, 0, y, NULL);
 }
 

@@ -128,6 +128,9 @@ GEOMETRIES = [
     ((1, 1), (3, 5000), (3, 4999), (1, 2), (1, 1), (0, 0)),
     ((1, 1), (300, 4), (100, 3), (1, 2), (3, 1), (0, 0)),
     ((1, 2), (6, 6), (5, 5), (2, 2), (40, 300), (0, 0)),
+    ((2, 2), (40, 51), (24, 28), (3, 3), (2, 2), (2, 2)),
+    ((1, 2), (45, 64), (22, 23), (4, 5), (2, 3), (1, 2)),
+    ((1, 1), (35, 120), (39, 61), (2, 2), (1, 2), (1, 1)),
 ]
 
 
@@ -137,6 +140,7 @@ def test_geometries_of_every_code_path(dtype, geometry):
     rng = np.random.default_rng(5)
     x = rng.integers(-9, 9, (*planes, *size)).astype(dtype)
     x[rng.random(x.shape) < 0.05] = -np.inf
+    x[rng.random(x.shape) < 0.05] = np.nan
     y, index = max_pool(CPU, x, *windows, *window)
     expected = max_pool(REFERENCE, x, *windows, *window)
     np.testing.assert_array_equal(y, expected[0])
@@ -165,6 +169,8 @@ def test_nothing_else_is_written(dtype, geometry):
     out, index = memory[:n].reshape(output), rest[:n].reshape(output)
     CPU.max_pool(x, out, index, *window)
     assert (rest[n:] == 7).all() and (memory[n:] == 7).all()
+    CPU.max_pool(x, out, None, *window)
+    assert (memory[n:] == 7).all()
     CPU.ave_pool(x, out, *window)
     assert (memory[n:] == 7).all()
     memory[:] = 7
