@@ -89,7 +89,9 @@ static void FN(depthwise_forward)(const REAL *w, const REAL *x, REAL *y, int64_t
                             else FN(depthwise_sums)(p, 1, frame, weights, step, row, col, sum);
                             for (int b = 0; b < band; b++) {
                                 const int64_t at = (row + b) * p->width + col;
-                                const int whole = i == 0 && at + FN(LANES) <= plane;
+                                /* behind the end of a row lies the residual of the next, if that is the result */
+                                const int free = residual != y || col + FN(LANES) <= p->width;
+                                const int whole = i == 0 && at + FN(LANES) <= plane && free;
                                 const int64_t n = whole ? FN(LANES) : GEMM_MIN(p->width - col, FN(LANES));
                                 FN(vec) v = sum[b];
                                 if (i) v += FN(load_part)(to + at, n);

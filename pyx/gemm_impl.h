@@ -313,7 +313,7 @@ typedef struct {
 
 /* What happens to a finished sum: act(sum * scale + bias + residual); NULL leaves a part out. */
 typedef struct {
-    const REAL *scale, *bias, *residual;    /* scale, bias: by row, or by column; residual: laid out as the result */
+    const REAL *scale, *bias, *residual;    /* scale, bias: by row, or by column; residual: the result, or laid out so */
     int by_column, active;
     REAL slope;
 } FN(epilogue);
@@ -729,7 +729,7 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
     }
     for (int64_t k0 = d0; k0 < d1 || k0 == d0; k0 += GEMM_KC) {
         const int64_t k1 = GEMM_MIN(k0 + GEMM_KC, d1), kc = k1 - k0;
-        const int add = accumulate || k0 > d0;
+        const int is_last = k1 == d1, add = accumulate || k0 > d0;
         const int64_t n_tiles = k0 == d0 ? run.tiles : run.first + run.n;   /* the next may be this thread's, or is */
         if (few && !run.held) {
             FN(load_operand)(b, k0, k1, end, q1, FN(LANES), last_panel, FN(LANES), temp);
@@ -765,7 +765,12 @@ static void FN(product)(const FN(operand) *a, const FN(operand) *b, const FN(res
                     FN(micros)[summed > FN(LANES)][n - 1](a_tile, panel, kc, tile, &beside);
                 }
                 if (summed < width) FN(few_columns)(a_tile, last, few, n, kc, tile + summed);
-                FN(finish)(tile, n, parts, n_parts, c, m, q, add, k1 == d1 ? e : NULL);
+                if (e && e->residual) {
+                    /* the residual, which the result may replace, goes into the first sum, then that is the residual */
+                    const FN(epilogue) part = {e->scale, is_last ? e->bias : NULL, k0 > d0 ? c->data : e->residual,
+                                               e->by_column, is_last && e->active, e->slope};
+                    FN(finish)(tile, n, parts, n_parts, c, m, q, 0, &part);
+                } else FN(finish)(tile, n, parts, n_parts, c, m, q, add, is_last ? e : NULL);
             }
         }
     }

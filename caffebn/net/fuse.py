@@ -410,6 +410,9 @@ class ProductStep(Step):
     def written(self) -> list[Blob]:
         return [self.top]
 
+    def may_replace(self) -> list[Blob]:
+        return [] if self.wiring.device == "gpu" else _addend(self.residual)
+
     def expose(self) -> None:
         if self.again:
             for i in range(self.first, self.last + 1):
@@ -434,6 +437,9 @@ class SumStep(Step):
 
     def written(self) -> list[Blob]:
         return [self.top]
+
+    def may_replace(self) -> list[Blob]:
+        return [self.a, self.b]
 
     def forward(self) -> None:
         c = self.sum.coeff

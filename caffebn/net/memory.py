@@ -2,7 +2,8 @@
 
 A net that promises only some blobs (``Net(..., keep=[names])``) needs the memory of the others only while somebody will
 still read them.  Time is counted in steps: a pass forward, then a pass backward.  Two blobs whose times do not overlap
-may share memory.  Sizes decide only which blobs share, so a plan stays right when shapes change.
+may share memory.  A step has two halves, reading and writing: where a sum may take the place of what it adds to (a
+residual, say), that is in use in the first half only, and the sum in the second.  Sizes decide only which blobs share, so a plan stays right when shapes change.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Use:
     memory : Memory
     data, diff : list of Blob
     busy : int
-        A number whose bit t is set when the memory is in use at step t.
+        A number whose bits 2 t and 2 t + 1 are set when the memory is in use in the halves of step t.
     home : Memory
         Where it is planned to be.
     """
@@ -75,20 +76,25 @@ class MemoryPlan:
         self._wiring = wiring
         uses: dict[int, Use] = {}
         times: dict[int, list[int]] = {}
+        replaced: list[tuple[int, int]] = []
 
-        def touch(blobs: Iterable[Blob], diff: bool, time: int) -> None:
+        def touch(blobs: Iterable[Blob], diff: bool, time: int, halves: Sequence[int] = (0, 1)) -> None:
             for blob in blobs:
                 memory = blob.memories[diff]
                 use = uses.setdefault(id(memory), Use(memory))
                 members = use.diff if diff else use.data
                 if not any(blob is member for member in members):
                     members.append(blob)
-                times.setdefault(id(memory), []).append(time)
+                times.setdefault(id(memory), []).extend(2 * time + half for half in halves)
 
         forward = len(steps)
         again: set[int] = set()
         for time, step in enumerate(steps):
-            touch(step.values(), False, time)
+            old, new = step.may_replace(), step.written()
+            for blob in step.values():
+                is_old, is_new = (any(blob is other for other in some) for some in (old, new))
+                touch([blob], False, time, (0,) if is_old else (1,) if is_new and old else (0, 1))
+            replaced += [(id(a.memories[0]), id(b.memories[0])) for a in old for b in new]
         for time, step in enumerate(backward_steps if backward else (), start=forward):
             touch(step.values_going_backward(), False, time)
             touch(step.gradients(), True, time)
@@ -97,14 +103,18 @@ class MemoryPlan:
         for key, found in times.items():
             spans = [found]
             if key in again:  # not needed in between
-                spans = [[t for t in found if t < forward], [t for t in found if t >= forward]]
+                spans = [[t for t in found if t < 2 * forward], [t for t in found if t >= 2 * forward]]
             for span in spans:
                 uses[key].busy |= (2 << max(span)) - (1 << min(span))
         own = {id(memory) for blob in wiring.blobs_that_last() for memory in blob.memories}
         own |= {id(blob.memories[1]) for blob in wiring.blobs_with_own_diff()}
         self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
         self.joints = [] if backward_steps or wiring.device == "gpu" else self._find_joints(uses, steps)
-        self._places = _share(self._shared)
+        neighbours: dict[int, list[Use]] = {}
+        for pair in replaced:
+            for a, b in (pair, pair[::-1]):
+                neighbours.setdefault(id(uses[a]), []).append(uses[b])
+        self._places = _share(self._shared, neighbours)
         shared = {id(use) for use in self._shared}
         self._alone = [use for use in uses.values() if id(use) not in shared]
 
@@ -138,7 +148,7 @@ class MemoryPlan:
                 taken = any(joint.use is use for joint in found)
                 # nobody may change the values in either place while they are read in the other
                 written, changed = writers.get(id(use.memory), [time]), writers[id(whole.memory)][-1]
-                still = written[-1] < time and (changed == time or use.busy >> (time + 1) == 0)
+                still = written[-1] < time and (changed == time or use.busy >> (2 * time + 2) == 0)
                 if once and not taken and still and id(use) in shared and not use.diff:
                     found.append(Joint(step.layers[0], top, position, use))
                     whole.busy |= use.busy
@@ -194,12 +204,18 @@ class Joint:
         return self.layer.whole[0] == 1
 
 
-def _share(uses: Sequence[Use]) -> list[list[Use]]:
-    """Put uses into as few and small places as one finds going from the largest to the smallest."""
+def _share(uses: Sequence[Use], neighbours: dict[int, list[Use]]) -> list[list[Use]]:
+    """Put uses into as few and small places as one finds going from the largest to the smallest.
+
+    Where a use may lie in the place of one of its neighbours, it does: that is in the caches then.
+    """
     places: list[list[Use]] = []
     busy: list[int] = []
+    where: dict[int, int] = {}
     for use in sorted(uses, key=lambda use: -use.size):
-        k = next((k for k, times in enumerate(busy) if not times & use.busy), len(places))
+        near = [where[id(other)] for other in neighbours.get(id(use), ()) if id(other) in where]
+        k = next((k for k in (*near, *range(len(places))) if not busy[k] & use.busy), len(places))
+        where[id(use)] = k
         if k == len(places):
             places.append([])
             busy.append(0)

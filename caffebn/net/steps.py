@@ -89,6 +89,10 @@ class Step:
         """Blobs whose data `forward` writes, other than by showing a bottom."""
         raise NotImplementedError
 
+    def may_replace(self) -> list[Blob]:
+        """Blobs in whose place `forward` may write its top: of each it reads an element before it writes that one."""
+        return []
+
     def values_going_backward(self) -> list[Blob]:
         """Blobs whose data `backward` reads."""
         return [b for i in range(self.first, self.last + 1) for b in self.wiring.values_going_backward(i)]
