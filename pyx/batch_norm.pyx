@@ -48,6 +48,9 @@ cdef extern from "batch_norm.h" nogil:
     void put_vectors_float(
         int64_t n, const double *mean, const double *inv_std, const float *scale, const float *shift, int intervals,
         float *v, int64_t width)
+    void fold_statistics_float(
+        int64_t n, const double *mean, const double *var, double eps, const float *scale, const float *shift,
+        const float *bias, float *a, float *b)
     void gradient_sums_float(
         int sign, const Rows *rows, const float *x, const float *y, const float *dy, const float *v, int64_t width,
         float slope, double *sum, double *dot)
@@ -63,6 +66,9 @@ cdef extern from "batch_norm.h" nogil:
     void put_vectors_double(
         int64_t n, const double *mean, const double *inv_std, const double *scale, const double *shift, int intervals,
         double *v, int64_t width)
+    void fold_statistics_double(
+        int64_t n, const double *mean, const double *var, double eps, const double *scale, const double *shift,
+        const double *bias, double *a, double *b)
     void gradient_sums_double(
         int sign, const Rows *rows, const double *x, const double *y, const double *dy, const double *v, int64_t width,
         double slope, double *sum, double *dot)
@@ -90,15 +96,14 @@ def fold_statistics(
     const real[::1] bias, real[::1] a_out, real[::1] b_out,
 ):
     """a = scale / sqrt(var + eps), b = (bias - mean) * a + shift; scale, shift and bias may be None."""
-    cdef Py_ssize_t c
-    cdef double a
-    for c in range(mean.shape[0]):
-        a = 1 / sqrt(var[c] + eps) * value_of(scale, c, 1)
-        a_out[c], b_out[c] = <real> a, <real> ((value_of(bias, c, 0) - mean[c]) * a + value_of(shift, c, 0))
-
-
-cdef double value_of(const real[::1] vector, Py_ssize_t c, real otherwise):
-    return otherwise if vector is None else vector[c]
+    if mean.shape[0] == 0:
+        return
+    if real is float:
+        fold_statistics_float(mean.shape[0], &mean[0], &var[0], eps, optional(scale), optional(shift), optional(bias),
+                              &a_out[0], &b_out[0])
+    else:
+        fold_statistics_double(mean.shape[0], &mean[0], &var[0], eps, optional(scale), optional(shift), optional(bias),
+                               &a_out[0], &b_out[0])
 
 
 def normalize_act(

@@ -219,6 +219,21 @@ static void FN(put_vectors)(int64_t n, const double *mean, const double *inv_std
     if (intervals) FN(positive_intervals)(n, mean, v, width);
 }
 
+/* a = scale / sqrt(var + eps), b = (bias - mean) a + shift of n channels; scale, shift, bias may be NULL. */
+static void FN(fold_statistics)(int64_t n, const double *mean, const double *var, double eps, const REAL *scale,
+                                const REAL *shift, const REAL *bias, REAL *a, REAL *b)
+{
+    enum { SOME = 64 };
+    for (int64_t c0 = 0; c0 < n; c0 += SOME) {
+        const int64_t few = n - c0 < SOME ? n - c0 : SOME;
+        double factor[SOME], offset[SOME];
+        for (int64_t c = 0; c < few; c++) factor[c] = 1 / sqrt(var[c0 + c] + eps) * (scale ? scale[c0 + c] : 1);
+        for (int64_t c = 0; c < few; c++) offset[c] = ((bias ? bias[c0 + c] : 0) - mean[c0 + c]) * factor[c];
+        for (int64_t c = 0; c < few; c++) a[c0 + c] = (REAL)factor[c];
+        for (int64_t c = 0; c < few; c++) b[c0 + c] = (REAL)(offset[c] + (shift ? shift[c0 + c] : 0));
+    }
+}
+
 /* Whether the activation's output is positive; what is needed to find that. */
 #define OPEN(j)                                                            \
     (sign == FROM_Y ? y[j] > 0                                             \

@@ -137,9 +137,14 @@ def stored_statistics(
     """mean_out = sum_mean / factor, var_out = sum_var / factor; zeros when the factor is 0."""
     cdef Py_ssize_t c
     cdef double f = factor[0]
+    if f == 0:
+        mean_out[:] = 0
+        var_out[:] = 0
+        return
     for c in range(sum_mean.shape[0]):
-        mean_out[c] = sum_mean[c] / f if f != 0 else 0
-        var_out[c] = sum_var[c] / f if f != 0 else 0
+        mean_out[c] = sum_mean[c] / f
+    for c in range(sum_var.shape[0]):
+        var_out[c] = sum_var[c] / f
 
 
 def update_statistics(
