@@ -159,7 +159,7 @@ static void FN(conv_backward_weight)(const REAL *dy, const REAL *x, REAL *dw, in
     const int64_t n_panels = gemm_ceil_div(rights, FN(PANEL));
     const int64_t per_thread = FN(sums_of_task)(taps) + FN(product_scratch)(GEMM_PANELS);
     if (weights == 0 || depth == 0) return;
-    const gemm_cut cut = gemm_choose(lefts * taps, n_panels, groups * slabs, 13, n_threads);
+    const conv_cut cut = conv_choose(lefts * taps, n_panels, groups * slabs, n_threads);
     int64_t panels = cut.panels, share = GEMM_MAX(cut.rows / taps, 1);
     while (panels > 1 && taps * panels * FN(PANEL) > CONV_SUMS) panels--;
     share = GEMM_MAX(GEMM_MIN(share, CONV_SUMS / (taps * panels * FN(PANEL))), 1);

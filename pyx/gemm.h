@@ -58,10 +58,9 @@
 #define GEMM_KCS (GEMM_KC + 16) /* distance of the rows of a tile of A; the rest takes what a last vector overshoots */
 #define GEMM_LOOK 16            /* a microkernel asks for a line of each row of what comes next in so many steps */
 #define GEMM_AHEAD 32           /* steps that a tile of A whose rows lie side by side is asked for ahead */
-#define GEMM_PANELS 16          /* most panels of B that a task holds, in L2 */
-#define GEMM_PACK 12            /* cycles in which a row of a panel is copied */
+#define GEMM_PANELS 16          /* most panels of B that a thread holds, in L2 */
 #define GEMM_CHUNK 5000         /* cycles of work that a thread takes at once, at least */
-#define GEMM_WORTH 4            /* tiles for which another thread's columns are copied once more */
+#define GEMM_WORTH 2            /* tiles for which another thread's columns are copied once more */
 
 #define GEMM_INLINE static inline __attribute__((always_inline))
 #define GEMM_MIN(a, b) ((a) < (b) ? (a) : (b))
@@ -69,36 +68,10 @@
 
 static inline int64_t gemm_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* How a product is cut: row shares x column blocks. */
-typedef struct { int64_t rows, panels, n_shares, n_blocks; } gemm_cut;
-
-/* Choose the cut whose slowest thread has least to do.  Costs are cycles for one k: a panel and a row take 1 (NV
-   multiply-adds, two a cycle), copying a row of a panel `pack`, copying a row of A about 0.2. */
-static inline gemm_cut gemm_choose(int64_t rows, int64_t n_panels, int64_t groups, double pack, int n_threads)
-{
-    gemm_cut best = {rows, GEMM_PANELS, 1, gemm_ceil_div(n_panels, GEMM_PANELS)};
-    double least = -1;
-    if (n_threads == 1) {
-        best.panels = GEMM_MIN(n_panels, GEMM_PANELS);
-        return best;
-    }
-    for (int64_t shares = 1; shares <= 4 * n_threads && (shares == 1 || rows / shares >= GEMM_MR); shares++)
-        for (int64_t panels = GEMM_MIN(n_panels, GEMM_PANELS); panels >= 1; panels--) {
-            const int64_t share = gemm_ceil_div(rows, shares), blocks = gemm_ceil_div(n_panels, panels);
-            const int64_t rounds = gemm_ceil_div(shares * blocks * groups, n_threads);
-            const double cost = (double)rounds * (panels * (share + pack) + 0.2 * share + 8);
-            if (least < 0 || cost < least * 0.99) {
-                least = cost;
-                best = (gemm_cut){share, panels, gemm_ceil_div(rows, share), blocks};
-            }
-        }
-    return best;
-}
-
-/* Panels of B that a task holds, for as little to do as can be for the slowest thread, whose tasks are tiles of rows
-   (of MR) of such blocks of columns, a run of them.  Costs are cycles for one k: a panel and a row take 1 (NV multiply-
-   adds, two a cycle), copying a row of a panel `pack`, copying a row of A about 0.2. */
-static inline int64_t gemm_width(int64_t rows, int64_t n_panels, int64_t groups, double pack, int n_threads)
+/* Panels of B that a thread holds, for as little to do as can be for each thread, which has a run of tiles of rows (of
+   MR) of such blocks of columns.  Costs are cycles for one k: a panel and a row take 1 (NV multiply-adds, two a cycle),
+   copying a row of A about 0.2, copying a row of a panel 1 (more, but mostly beside other work). */
+static inline int64_t gemm_width(int64_t rows, int64_t n_panels, int64_t groups, int n_threads)
 {
     const int64_t tiles = gemm_ceil_div(rows, GEMM_MR);
     int64_t best = 1;
@@ -108,7 +81,7 @@ static inline int64_t gemm_width(int64_t rows, int64_t n_panels, int64_t groups,
         const int64_t share = gemm_ceil_div(blocks * tiles, n_threads);
         /* blocks of which a thread has a part */
         const int64_t touched = gemm_ceil_div(share, tiles) + (share > tiles && blocks % n_threads > 0);
-        const double cost = share * GEMM_MR * (panels + 0.2) + touched * panels * pack;
+        const double cost = share * GEMM_MR * (panels + 0.2) + touched * panels;
         if (least < 0 || cost < least * 0.99) least = cost, best = panels;
     }
     return best;

@@ -788,7 +788,7 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
     if (rows <= 0 || columns <= 0) return;
     const int64_t rest = columns % FN(LANES), few = rest <= FN(FEW) ? rest : 0, most = columns - few;
     const int64_t n_panels = GEMM_MAX(gemm_ceil_div(most, FN(PANEL)), 1);
-    const int64_t panels = gemm_width(rows, n_panels, groups, GEMM_PACK, n_threads), width = panels * FN(PANEL);
+    const int64_t panels = gemm_width(rows, n_panels, groups, n_threads), width = panels * FN(PANEL);
     const int64_t n_blocks = gemm_ceil_div(n_panels, panels), tiles = gemm_ceil_div(rows, GEMM_MR);
     const int64_t n_all = groups * n_blocks * tiles, size = FN(product_scratch)(GEMM_PANELS);
     const int64_t cycles = panels * GEMM_MIN(GEMM_MAX(depth, 1), GEMM_KC) * GEMM_MR;
@@ -807,8 +807,7 @@ static void FN(multiply)(const FN(operand) *a, const FN(operand) *b, const FN(re
                 gemm_range *other = FN(range_of)(scratch + victim * size);
                 const int64_t begin = gemm_begin(__atomic_load_n(other, __ATOMIC_RELAXED));
                 const int idle = begin == n_all * victim / n_threads;
-                const int64_t least = idle ? 1 : begin / tiles == held ? 2 : GEMM_WORTH;
-                if (!gemm_steal(mine, other, least)) victim++;
+                if (!gemm_steal(mine, other, idle ? 1 : GEMM_WORTH)) victim++;
                 continue;
             }
             const int64_t block = first / tiles, group = block / n_blocks, q = block % n_blocks * width;

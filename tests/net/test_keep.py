@@ -207,6 +207,63 @@ def test_a_chain_needs_two_places():
     assert net.plan_memory().bytes == 4 * size  # the input, the output, and these two
 
 
+def unit(shortcut: str, after: str = "") -> str:
+    """A residual unit whose sum adds `shortcut`, and what reads blobs after it."""
+    return INPUT + (
+        'layer { name: "s" type: "Power" bottom: "x" top: "s" power_param { scale: 2 } }\n'
+        'layer { name: "c" type: "Convolution" bottom: "s" top: "c" convolution_param { num_output: 4 kernel_size: 3 '
+        'pad: 1 weight_filler { type: "msra" } } }\n'
+        f'layer {{ name: "y" type: "Eltwise" bottom: "c" bottom: "{shortcut}" top: "y" }}\n'
+        f'layer {{ name: "r" type: "ReLU" bottom: "y" top: "y" }}\n{after}'
+        'layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }\n'
+    )
+
+
+PROJECTION = (
+    'layer { name: "p" type: "Convolution" bottom: "s" top: "p" convolution_param { num_output: 4 kernel_size: 1 '
+    'weight_filler { type: "msra" } } }\n'
+)
+READER = 'layer { name: "w" type: "Power" bottom: "p" top: "w" }\n'
+
+
+@pytest.mark.parametrize(
+    "text, keep, replaces",
+    [
+        (unit("p").replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), [], True),
+        (unit("p").replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), ["p"], False),
+        (unit("p", READER).replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), [], False),
+        (unit("s"), [], False),  # the convolution reads it
+        (unit("x"), [], False),  # the user fills it
+    ],
+    ids=["nobody else reads it", "kept", "read later", "read by the convolution", "an input"],
+)
+def test_a_sum_takes_the_place_of_the_residual(text, keep, replaces):
+    whole, lean = make(text, "TEST"), make(text, "TEST", keep=keep)
+    for seed in range(2):
+        check_equal(run(lean, seed), run(whole, seed))
+    (step,) = (step for step in lean.steps if step.what.endswith("Eltwise + ReLU"))
+    assert (step.residual.blob.memories[0] is step.top.memories[0]) == replaces
+
+
+def test_a_sum_takes_the_place_of_one_of_two():
+    text = (
+        INPUT
+        + "".join(
+            f'layer {{ name: "{top}" type: "Power" bottom: "x" top: "{top}" power_param {{ scale: {k} }} }}\n'
+            for k, top in ((1, "a"), (-2, "b"))
+        )
+        + (
+            'layer { name: "y" type: "Eltwise" bottom: "a" bottom: "b" top: "y" eltwise_param { coeff: 3 coeff: 1 } }\n'
+            'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }\n'
+            'layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }\n'
+        )
+    )
+    whole, lean = make(text, "TEST"), make(text, "TEST", keep=[])
+    check_equal(run(lean), run(whole))
+    (step,) = (step for step in lean.steps if step.what == "Eltwise + ReLU")
+    assert any(blob.memories[0] is step.top.memories[0] for blob in (step.a, step.b))
+
+
 DENSE = INPUT + "".join(
     f"""
     layer {{ name: "c{i}" type: "Convolution" bottom: "{below}" top: "c{i}"

@@ -53,6 +53,11 @@ class Case:
         scratch = np.full(backend.conv_scratch_size(g, len(self.x)), np.nan, self.x.dtype)
         y, dx, dw = np.full_like(self.dy, np.nan), np.full_like(self.x, np.nan), np.ones_like(self.w)
         backend.conv_forward(self.x, self.w, self.bias, y, g, scratch, **self.epilogue)
+        if self.epilogue["residual"] is not None:
+            replaced = self.epilogue["residual"].copy()
+            more = self.epilogue | {"residual": replaced}
+            backend.conv_forward(self.x, self.w, self.bias, replaced, g, scratch, **more)
+            np.testing.assert_array_equal(replaced, y, err_msg="in the place of the residual")
         backend.conv_backward_data(self.dy, self.w, dx, g, scratch)
         backend.conv_backward_weight(self.x, self.dy, dw, g, scratch)
         return y, dx, dw
@@ -111,6 +116,8 @@ def test_backends_agree(geometry, batch, dtype, bias, epilogue):
         ConvGeometry(32, (12, 12), 32, (3, 3), (1, 1), (1, 1), (1, 1), 32),
         ConvGeometry(6, (11, 11), 12, (3, 3), (2, 2), (1, 1), (2, 2), 6),
         ConvGeometry(8, (6, 6), 8, (1, 1), (1, 1), (0, 0), (1, 1), 8),
+        ConvGeometry(4, (19, 21), 4, (3, 3), (1, 1), (1, 1), (1, 1), 4),
+        ConvGeometry(900, (7, 7), 30, (1, 1), (1, 1), (0, 0), (1, 1)),
         ConvGeometry(24, (10, 10), 24, (3, 3), (1, 1), (1, 1), (1, 1), 4),
         ConvGeometry(300, (3, 3), 9, (3, 3), (1, 1), (1, 1), (1, 1)),
         ConvGeometry(2, (40,), 5, (9,), (3,), (4,), (2,)),

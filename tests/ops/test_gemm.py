@@ -1,5 +1,9 @@
 """Products of matrices: definition, agreement, threads, refusals."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,6 +81,27 @@ def test_epilogue(m, n, k, dtype, trans_b, accumulate, has_bias, has_scale, slop
     REFERENCE.gemm(a.astype("d"), b.astype("d"), expected, False, trans_b, accumulate, **more)
     CPU.gemm(a, b, c, False, trans_b, accumulate, **more)
     np.testing.assert_allclose(c, expected, rtol=0, atol=3 * tolerance(dtype, k))
+
+
+def test_threads_that_do_not_come_leave_nothing_undone():
+    """OpenMP may give fewer threads than are asked for: those that are there do it all."""
+    code = """
+import numpy as np
+from caffebn import ops
+from caffebn.ops import threads
+rng = np.random.default_rng(0)
+for shape in ((300, 500, 400), (9, 2000, 900), (400, 500, 9), (20, 20, 5000)):
+    a, b = (rng.normal(size=size).astype("f") for size in (shape[::2], shape[:0:-1]))
+    results = []
+    for n in (1, 2, 7, 40):
+        threads.set(n)
+        results.append(np.full(shape[:2], np.nan, "f"))
+        ops.get("cpu").gemm(a, b, results[-1])
+    assert all(np.array_equal(results[0], other) for other in results)
+    np.testing.assert_allclose(results[0], a @ b, rtol=1e-4, atol=1e-3)
+"""
+    for limit in "1", "2", "3":
+        subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_THREAD_LIMIT": limit})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
