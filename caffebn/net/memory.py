@@ -3,7 +3,8 @@
 A net that promises only some blobs (``Net(..., keep=[names])``) needs the memory of the others only while somebody will
 still read them.  Time is counted in steps: a pass forward, then a pass backward.  Two blobs whose times do not overlap
 may share memory.  A step has two halves, reading and writing: where a sum may take the place of what it adds to (a
-residual, say), that is in use in the first half only, and the sum in the second.  Sizes decide only which blobs share, so a plan stays right when shapes change.
+residual, say), that is in use in the first half only, and the sum in the second.  Sizes decide only which blobs share,
+so a plan stays right when shapes change.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from caffebn import Net, blocks, layer_type_list
+from caffebn import Net, blocks, layer_type_list, set_random_seed
 from caffebn.layers import base
 from caffebn.net.filter import filter_net
 from caffebn.proto import Message, binary, text
@@ -194,6 +194,7 @@ def test_run(name, folder):
 
 @pytest.mark.parametrize("name", ["lenet", "cifar_resnet_20"])
 def test_train_a_little(name, folder):
+    set_random_seed(0)  # one set of weights in forty diverges at this rate
     definition = blocks.read(folder / name / "train_val.prototxt")
     net = Net(with_inputs(definition, list(SMALL[name]), "TRAIN", []), "TRAIN")
     rng = np.random.default_rng(0)
