@@ -17,8 +17,8 @@
      depend on where its tile began.
    - The last columns, where there are few beyond whole vectors (one for a map of 7x7), would cost as much as a vector:
      they are sums over vectors along k, for which a tile of A lies as it should.
-   - Threads share the tiles of all blocks of columns: each begins with a run of them and, when that is done, takes half of
-     what another has left.  Cores that others use as well are not equally quick, and a thread may come late or never.
+   - Threads share the tiles of all blocks of columns: each begins with a run of them and, when that is done, takes half
+     of what another has left.  Cores that others use as well are not equally quick, and a thread may come late or never.
    - The sum over k of one element is always taken in the same order, in blocks of GEMM_KC, however rows and columns
      are cut into tasks.  So any number of threads gives the same bits.
 

@@ -313,7 +313,7 @@ typedef struct {
 
 /* What happens to a finished sum: act(sum * scale + bias + residual); NULL leaves a part out. */
 typedef struct {
-    const REAL *scale, *bias, *residual;    /* scale, bias: by row, or by column; residual: the result, or laid out so */
+    const REAL *scale, *bias, *residual;    /* scale, bias: by row or column; residual: the result, or laid out so */
     int by_column, active;
     REAL slope;
 } FN(epilogue);
@@ -677,7 +677,8 @@ static inline int64_t FN(product_scratch)(int64_t panels)
            + 4 * FN(LANES) + 128 / (int64_t)sizeof(REAL);
 }
 
-enum { FN(RANGE) = 128 / sizeof(REAL) };    /* of a thread's scratch, which begins with its range on a line of its own */
+/* A thread's scratch begins with its range, on a line of its own. */
+enum { FN(RANGE) = 128 / sizeof(REAL) };
 
 static inline gemm_range *FN(range_of)(REAL *scratch)
 {

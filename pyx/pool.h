@@ -8,7 +8,8 @@
    read.  Rows are copied into the frame and out of it in chunks of a fixed size: what a chunk writes behind its row, the
    next row overwrites.  Frames and results lie on the stack and mostly in L1.
 
-   Maxima whose places nobody asks for (a net in the test phase) need no order: long rows go down first, without a frame.
+   Maxima whose places nobody asks for (a net in the test phase) need no order: long rows go down first, and need no
+   frame.
 
    Windows as wide as the image (global pooling) are runs of memory and need no frame; windows that are too large for
    a frame are taken row by row.
