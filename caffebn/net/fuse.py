@@ -411,7 +411,7 @@ class ProductStep(Step):
         return [self.top]
 
     def may_replace(self) -> list[Blob]:
-        return [] if self.wiring.device == "gpu" else _addend(self.residual)
+        return _addend(self.residual)
 
     def expose(self) -> None:
         if self.again:

@@ -53,7 +53,7 @@ def conv_forward(
         At least ``conv_scratch_size(geometry, N)`` elements.
     scale : ndarray, shape (num_output,), or None
     residual : ndarray, shape (N, num_output, *out_spatial), or None
-        May be `y`, but on a GPU, and must not overlap it in any other way.
+        May be `y` (not on a GPU), but must not overlap it in any other way.
     slope : float or None
         Slope of a ReLU for negative numbers, 0 for the plain one; None for no activation.
     """
