@@ -42,7 +42,9 @@ cdef enum:
     TILE = 1024          # most columns of a tile of channels that are not long, if one has not more
     WIDTH = 32           # least width of the matrix
     COLUMNS = 256        # least columns of a tile, by column, if there are so many
-    STRIP = 4096         # elements of a strip, about
+    STRIP = 16384        # elements of a strip, about,
+    SHORT_STRIP = 4096   # and of a tensor of less than
+    STRIPS = 64          # so many strips
     GROUP = 131072       # most elements of a tile of several channels: two such fit the second-level cache
     GROUP_BY_COLUMN = 8192
 
@@ -106,7 +108,7 @@ cdef inline Plan plan_of(Py_ssize_t N, Py_ssize_t C, Py_ssize_t S) noexcept nogi
     p.items = p.blocks * p.tiles
     if S < LONG:
         p.together = min(p.images, TOGETHER)
-    p.strip = max(1, STRIP // (p.tile * p.together))
+    p.strip = max(1, max(SHORT_STRIP, min(STRIP, p.size // STRIPS)) // (p.tile * p.together))
     p.strips = ceil_div(p.images, p.together) * ceil_div(p.tiles, p.strip) * p.chunks
     return p
 
