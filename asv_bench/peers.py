@@ -37,7 +37,7 @@ from sidebyside import Case, Goal, Missing
 import caffebn
 from caffebn import ops
 from caffebn.ops import level
-from caffebn.ops.recording import Recording, recording
+from caffebn.ops.host import Graph
 
 HERE = Path(__file__).parent
 BATCH = 16  # of the tensors of the BatchNorm rows
@@ -159,19 +159,6 @@ class Channels:
         return forward, [x, scale, shift]
 
 
-def repeated(op: Callable[[], object]) -> Callable[[], None]:
-    """Return what a net runs for an op: the calls of kernels that it has recorded."""
-    tape = Recording([], {})
-    with recording(tape):
-        op()
-
-    def run() -> None:
-        for kernel, arguments in tape.calls:
-            kernel(*arguments)
-
-    return run
-
-
 def channel_shapes(settings: Settings) -> Iterator[Channels]:
     for case in list(SHAPES)[-2:] if settings.quick else SHAPES:
         yield Channels(case)
@@ -186,7 +173,7 @@ def bn_forward(settings: Settings) -> Iterator[Case]:
             forward, _ = c.torch_forward()
             same("batch_norm", c.y, forward().detach().numpy().reshape(c.y.shape), 1e-5)
             other = {"": forward}
-        yield Case(c.name, repeated(c.forward), {PEERS["torch"]: other})
+        yield Case(c.name, Graph(c.forward).launch, {PEERS["torch"]: other})
 
 
 @row("bn-backward", "the same, backward", torch=(1 / 2.5, 1 / 4))
@@ -210,7 +197,7 @@ def bn_backward(settings: Settings) -> Iterator[Case]:
             same("batch_norm_backward, dscale", c.dscale, dscale, 1e-4)
             same("batch_norm_backward, dshift", c.dshift, dshift, 1e-4)
             other = {"": backward}
-        yield Case(c.name, repeated(c.backward), {PEERS["torch"]: other})
+        yield Case(c.name, Graph(c.backward).launch, {PEERS["torch"]: other})
 
 
 @row("bn-inference", "the same, inference", copy=(1.15, 1.05))
@@ -218,14 +205,14 @@ def bn_inference(settings: Settings) -> Iterator[Case]:
     for c in channel_shapes(settings):
         c.ops.inv_std(c.var + 1, EPS, c.inv_std)
         whole, target = c.x.reshape(BATCH, -1), c.y.reshape(BATCH, -1)
-        copy = repeated(lambda c=c, a=whole, b=target: c.ops.copy_into(a, b, 0))
+        copy = Graph(lambda c=c, a=whole, b=target: c.ops.copy_into(a, b, 0)).launch  # as a net repeats it
         copies: dict[str, Callable[[], object]] = {"OpenMP threads, memcpy": copy}
         if not installed("torch", "torch"):
             import torch
 
             of, to = torch.from_numpy(c.x), torch.from_numpy(c.y)
             copies["torch copy_"] = lambda of=of, to=to: to.copy_(of)
-        yield Case(c.name, repeated(c.inference), {PEERS["copy"]: copies})
+        yield Case(c.name, Graph(c.inference).launch, {PEERS["copy"]: copies})
 
 
 def bn_net(case: str) -> Any:

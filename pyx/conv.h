@@ -14,14 +14,14 @@ static inline int64_t conv_slabs(int64_t weights, int64_t depth)
     return GEMM_MAX(slabs, 1);
 }
 
-/* How the gradient by weight is cut: row shares x column blocks. */
-typedef struct { int64_t rows, panels, n_shares, n_blocks; } conv_cut;
+/* How the gradient by weight is cut: rows and panels of a task. */
+typedef struct { int64_t rows, panels; } conv_cut;
 
 /* Choose the cut whose slowest thread has least to do.  Costs are cycles for one k: a panel and a row take 1 (NV
    multiply-adds, two a cycle), copying a row of a panel 13, copying a row of A about 0.2. */
 static inline conv_cut conv_choose(int64_t rows, int64_t n_panels, int64_t groups, int n_threads)
 {
-    conv_cut best = {rows, GEMM_PANELS, 1, gemm_ceil_div(n_panels, GEMM_PANELS)};
+    conv_cut best = {rows, GEMM_PANELS};
     double least = -1;
     if (n_threads == 1) {
         best.panels = GEMM_MIN(n_panels, GEMM_PANELS);
@@ -34,7 +34,7 @@ static inline conv_cut conv_choose(int64_t rows, int64_t n_panels, int64_t group
             const double cost = (double)rounds * (panels * (share + 13) + 0.2 * share + 8);
             if (least < 0 || cost < least * 0.99) {
                 least = cost;
-                best = (conv_cut){share, panels, gemm_ceil_div(rows, share), blocks};
+                best = (conv_cut){share, panels};
             }
         }
     return best;

@@ -670,15 +670,15 @@ static __attribute__((noinline)) void FN(few_columns)(const REAL *a, const REAL 
 
 /* ---- a task ---- */
 
+/* A thread's scratch begins with its range, on a line of its own. */
+enum { FN(RANGE) = 128 / sizeof(REAL) };
+
 /* Elements of scratch that one thread needs for `panels` panels of B and a few columns more. */
 static inline int64_t FN(product_scratch)(int64_t panels)
 {
     return GEMM_KC * ((panels + 1) * FN(PANEL) + FN(LANES)) + (GEMM_MR + FN(LANES) + 4) * GEMM_KCS + GEMM_MR * FN(PANEL)
-           + 4 * FN(LANES) + 128 / (int64_t)sizeof(REAL);
+           + 4 * FN(LANES) + FN(RANGE);
 }
-
-/* A thread's scratch begins with its range, on a line of its own. */
-enum { FN(RANGE) = 128 / sizeof(REAL) };
 
 static inline gemm_range *FN(range_of)(REAL *scratch)
 {

@@ -80,6 +80,24 @@ static inline __attribute__((always_inline)) void FN(max_with)(
     }
 }
 
+/* First step: best[q] = the largest of the kernel's width from from[q * stride] on, for q < all, and whole chunks if the
+   stride is small. */
+static inline __attribute__((always_inline)) void FN(max_of_columns)(
+    const pooling *p, const REAL *from, ptrdiff_t all, const int placed, REAL *best, PLACE *at)
+{
+    const ptrdiff_t sw = p->stride_w, kw = p->kernel_w, n = sw <= 2 ? whole_chunks(all) : all;
+    if (kw == 2 && sw == 2) FN(max_across)(from, 2, 2, n, placed, best, at);
+    else if (kw == 3 && sw == 2) FN(max_across)(from, 2, 3, n, placed, best, at);
+    else if (kw == 3 && sw == 1) FN(max_across)(from, 1, 3, n, placed, best, at);
+    else {
+        FN(max_across)(from, sw, 1, n, placed, best, at);
+        for (ptrdiff_t k = 1; k < kw; k++) {
+            if (sw == 1) FN(max_with)(from + k, 1, NULL, (PLACE)k, all, placed, best, at);
+            else FN(max_with)(from + k, sw, NULL, (PLACE)k, all, placed, best, at);
+        }
+    }
+}
+
 /* Second step, for two rows or three: a is their first, b the second, c the third. */
 static inline __attribute__((always_inline)) void FN(max_down)(
     const REAL *restrict a, const REAL *restrict b, const REAL *restrict c, const PLACE *restrict at_a,
@@ -124,21 +142,11 @@ static inline __attribute__((always_inline)) void FN(max_frame)(
     REAL frame[ROOM], across[ROOM], best[ROOM];
     PLACE across_at[ROOM], at[ROOM];
     int32_t columns[ROOM];
-    const ptrdiff_t sh = p->stride_h, sw = p->stride_w, kw = p->kernel_w, kh = p->kernel_h;
+    const ptrdiff_t sh = p->stride_h, sw = p->stride_w, kh = p->kernel_h;
     const ptrdiff_t all = sh * b->planes * b->slots * b->step - (b->step - b->columns);
-    const ptrdiff_t n = sw <= 2 ? whole_chunks(all) : all;
     const ptrdiff_t n_down = whole_chunks((b->planes * b->slots - p->reach_h + 1) * b->step);
     FN(fill_frame)(p, b, x, -FLT_MAX, frame);
-    if (kw == 2 && sw == 2) FN(max_across)(frame, 2, 2, n, placed, across, across_at);
-    else if (kw == 3 && sw == 2) FN(max_across)(frame, 2, 3, n, placed, across, across_at);
-    else if (kw == 3 && sw == 1) FN(max_across)(frame, 1, 3, n, placed, across, across_at);
-    else {
-        FN(max_across)(frame, sw, 1, n, placed, across, across_at);
-        for (ptrdiff_t k = 1; k < kw; k++) {
-            if (sw == 1) FN(max_with)(frame + k, 1, NULL, (PLACE)k, all, placed, across, across_at);
-            else FN(max_with)(frame + k, sw, NULL, (PLACE)k, all, placed, across, across_at);
-        }
-    }
+    FN(max_of_columns)(p, frame, all, placed, across, across_at);
     if (kh == 2 || kh == 3) {
         const ptrdiff_t b1 = FN(row_below)(p, b, 1), b2 = FN(row_below)(p, b, kh - 1);
         if (kh == 3)
@@ -193,8 +201,7 @@ static inline __attribute__((always_inline)) void FN(max_long_rows)(
 {
     enum { ROOM = POOL_FRAME + POOL_SLACK };
     REAL down[ROOM], best[ROOM];
-    const ptrdiff_t sw = p->stride_w, kw = p->kernel_w, left = b->j * sw - p->pad_w;
-    const ptrdiff_t n = sw <= 2 ? whole_chunks(b->columns) : b->columns;
+    const ptrdiff_t sw = p->stride_w, left = b->j * sw - p->pad_w;
     for (ptrdiff_t q = 0; q < b->step * sw + POOL_SLACK; q++) down[q] = -FLT_MAX;
     for (ptrdiff_t plane = 0; plane < b->planes; plane++, x += p->height * p->width)
         for (ptrdiff_t r = 0; r < b->rows; r++) {
@@ -203,13 +210,7 @@ static inline __attribute__((always_inline)) void FN(max_long_rows)(
             const REAL *from = x + h0 * p->width + left + w0;
             if (h1 - h0 == 3) FN(max_of_rows)(from, p->width, 3, w1 - w0, down + w0);
             else FN(max_of_rows)(from, p->width, h1 - h0, w1 - w0, down + w0);
-            if (kw == 2 && sw == 2) FN(max_across)(down, 2, 2, n, 0, best, NULL);
-            else if (kw == 3 && sw == 2) FN(max_across)(down, 2, 3, n, 0, best, NULL);
-            else if (kw == 3 && sw == 1) FN(max_across)(down, 1, 3, n, 0, best, NULL);
-            else {
-                FN(max_across)(down, sw, 1, n, 0, best, NULL);
-                for (ptrdiff_t k = 1; k < kw; k++) FN(max_with)(down + k, sw, NULL, 0, n, 0, best, NULL);
-            }
+            FN(max_of_columns)(p, down, b->columns, 0, best, NULL);
             FN(copy_row)(y + (plane * p->rows + b->i + r) * p->columns + b->j, best, b->columns,
                          behind_row(p, b, plane, r));
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from caffebn.blob import Blob, Memory
@@ -33,6 +34,8 @@ class Use:
     data, diff : list of Blob
     busy : int
         A number whose bits 2 t and 2 t + 1 are set when the memory is in use in the halves of step t.
+    near : list of Use
+        In whose place it had best lie, if it may.
     home : Memory
         Where it is planned to be.
     """
@@ -41,6 +44,7 @@ class Use:
     data: list[Blob] = field(default_factory=list)
     diff: list[Blob] = field(default_factory=list)
     busy: int = 0
+    near: list[Use] = field(default_factory=list, repr=False, compare=False)
     home: Memory = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,7 +81,6 @@ class MemoryPlan:
         self._wiring = wiring
         uses: dict[int, Use] = {}
         times: dict[int, list[int]] = {}
-        replaced: list[tuple[int, int]] = []
 
         def touch(blobs: Iterable[Blob], diff: bool, time: int, halves: Sequence[int] = (0, 1)) -> None:
             for blob in blobs:
@@ -93,10 +96,17 @@ class MemoryPlan:
         for time, step in enumerate(steps):
             # ops on a GPU are not promised to read an element before they write it
             old, new = [] if wiring.device == "gpu" else step.may_replace(), step.written()
-            for blob in step.values():
-                is_old, is_new = (any(blob is other for other in some) for some in (old, new))
-                touch([blob], False, time, (0,) if is_old else (1,) if is_new and old else (0, 1))
-            replaced += [(id(a.memories[0]), id(b.memories[0])) for a in old for b in new]
+            if not old:
+                touch(step.values(), False, time)
+                continue
+            apart = {id(blob) for blob in (*old, *new)}
+            touch([blob for blob in step.values() if id(blob) not in apart], False, time)
+            touch(old, False, time, halves=(0,))
+            touch(new, False, time, halves=(1,))
+            for a, b in product(old, new):
+                replaced, sum_ = uses[id(a.memories[0])], uses[id(b.memories[0])]
+                replaced.near.append(sum_)
+                sum_.near.append(replaced)
         for time, step in enumerate(backward_steps if backward else (), start=forward):
             touch(step.values_going_backward(), False, time)
             touch(step.gradients(), True, time)
@@ -112,11 +122,7 @@ class MemoryPlan:
         own |= {id(blob.memories[1]) for blob in wiring.blobs_with_own_diff()}
         self._shared = [use for key, use in uses.items() if key not in own and use.memory.parent is None]
         self.joints = [] if backward_steps or wiring.device == "gpu" else self._find_joints(uses, steps)
-        neighbours: dict[int, list[Use]] = {}
-        for pair in replaced:
-            for a, b in (pair, pair[::-1]):
-                neighbours.setdefault(id(uses[a]), []).append(uses[b])
-        self._places = _share(self._shared, neighbours)
+        self._places = _share(self._shared)
         shared = {id(use) for use in self._shared}
         self._alone = [use for use in uses.values() if id(use) not in shared]
 
@@ -206,16 +212,16 @@ class Joint:
         return self.layer.whole[0] == 1
 
 
-def _share(uses: Sequence[Use], neighbours: dict[int, list[Use]]) -> list[list[Use]]:
+def _share(uses: Sequence[Use]) -> list[list[Use]]:
     """Put uses into as few and small places as one finds going from the largest to the smallest.
 
-    Where a use may lie in the place of one of its neighbours, it does: that is in the caches then.
+    Where a use may lie in the place of one that is near to it, it does: that is in the caches then.
     """
     places: list[list[Use]] = []
     busy: list[int] = []
     where: dict[int, int] = {}
     for use in sorted(uses, key=lambda use: -use.size):
-        near = [where[id(other)] for other in neighbours.get(id(use), ()) if id(other) in where]
+        near = [where[id(other)] for other in use.near if id(other) in where]
         k = next((k for k in (*near, *range(len(places))) if not busy[k] & use.busy), len(places))
         where[id(use)] = k
         if k == len(places):

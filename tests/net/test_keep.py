@@ -207,12 +207,12 @@ def test_a_chain_needs_two_places():
     assert net.plan_memory().bytes == 4 * size  # the input, the output, and these two
 
 
-def unit(shortcut: str, after: str = "") -> str:
-    """A residual unit whose sum adds `shortcut`, and what reads blobs after it."""
+def unit(shortcut: str, before: str = "", after: str = "") -> str:
+    """A residual unit whose sum adds `shortcut`, and layers before its convolution and after its sum."""
     return INPUT + (
         'layer { name: "s" type: "Power" bottom: "x" top: "s" power_param { scale: 2 } }\n'
-        'layer { name: "c" type: "Convolution" bottom: "s" top: "c" convolution_param { num_output: 4 kernel_size: 3 '
-        'pad: 1 weight_filler { type: "msra" } } }\n'
+        f'{before}layer {{ name: "c" type: "Convolution" bottom: "s" top: "c" convolution_param {{ num_output: 4 '
+        'kernel_size: 3 pad: 1 weight_filler { type: "msra" } } }\n'
         f'layer {{ name: "y" type: "Eltwise" bottom: "c" bottom: "{shortcut}" top: "y" }}\n'
         f'layer {{ name: "r" type: "ReLU" bottom: "y" top: "y" }}\n{after}'
         'layer { name: "z" type: "Power" bottom: "y" top: "z" power_param { shift: 1 } }\n'
@@ -229,9 +229,9 @@ READER = 'layer { name: "w" type: "Power" bottom: "p" top: "w" }\n'
 @pytest.mark.parametrize(
     "text, keep, replaces",
     [
-        (unit("p").replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), [], True),
-        (unit("p").replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), ["p"], False),
-        (unit("p", READER).replace('layer { name: "c"', PROJECTION + 'layer { name: "c"'), [], False),
+        (unit("p", PROJECTION), [], True),
+        (unit("p", PROJECTION), ["p"], False),
+        (unit("p", PROJECTION, READER), [], False),
         (unit("s"), [], False),  # the convolution reads it
         (unit("x"), [], False),  # the user fills it
     ],
